@@ -1,0 +1,71 @@
+package smf
+
+import (
+	"github.com/simreach/simreach/internal/wire/pfcp"
+)
+
+// request dispatches a request of a UPF.
+func (a *SMF) request(t transaction, h pfcp.Header, m pfcp.Message) {
+	switch m := m.(type) {
+	case *pfcp.HeartbeatRequest: // answered to anyone (TS 29.244 clause 6.2.2.2)
+		a.n4.respond(t, 0, &pfcp.HeartbeatResponse{Recovery: a.n4.recovery})
+		if u := a.upfs.byPeer(t.peer, nil); u != nil {
+			u.inbox.post(assocEvent{heartbeat: &m.Recovery})
+		}
+	case *pfcp.AssociationSetupRequest:
+		u := a.upfs.byPeer(t.peer, &m.Node)
+		if u == nil {
+			a.n4.counters.unknownPeer.Add(1)
+			a.n4.respond(t, 0, &pfcp.AssociationSetupResponse{Node: a.n4.node, Cause: pfcp.CauseRejected, Recovery: a.n4.recovery})
+			return
+		}
+		u.inbox.post(assocEvent{setup: m, from: t})
+	case *pfcp.AssociationReleaseRequest:
+		u := a.upfs.byPeer(t.peer, &m.Node)
+		if u == nil {
+			a.n4.counters.unknownPeer.Add(1)
+			a.n4.respond(t, 0, &pfcp.AssociationReleaseResponse{Node: a.n4.node, Cause: pfcp.CauseNoAssociation})
+			return
+		}
+		u.inbox.post(assocEvent{release: true, from: t})
+	case *pfcp.SessionReportRequest:
+		a.mu.Lock()
+		s := a.bySEID[h.SEID]
+		a.mu.Unlock()
+		if s == nil || !s.inbox.post(event{kind: evReport, report: m, from: t}) {
+			a.n4.respond(t, 0, &pfcp.SessionReportResponse{Cause: pfcp.CauseSessionNotFound})
+		}
+	default: // a request that only a UPF handles
+		a.n4.counters.malformed.Add(1)
+		if typ, ok := h.Type.Response(); ok {
+			a.log.Debug("pfcp request that an SMF does not serve", "peer", t.peer, "type", typ.String())
+		}
+	}
+}
+
+// reported handles a session report (TS 29.244 clause 7.5.8; TS 23.502 clause
+// 4.4.2): usage is added up, an error indication of the gNB ends the tunnel to it.
+func (s *session) reported(ev event) []action {
+	cause := pfcp.CauseAccepted
+	if ev.report.DownlinkData != 0 { // we never ask for buffering
+		cause = pfcp.CauseServiceNotSupported
+	}
+	out := []action{answerN4{to: ev.from, cause: cause}}
+	s.account(ev.report.Usage)
+	if e := ev.report.ErrorIndication; e != nil && *e == s.want.downlink {
+		out = append(out, s.tunnelLost()...)
+	}
+	return out
+}
+
+// account adds usage reports up. Reports are ours once each: repeats of a report
+// request are answered by the transaction layer, and the measurement restarts
+// with each report.
+func (s *session) account(list []pfcp.UsageReport) {
+	for _, u := range list {
+		s.usage.UplinkBytes += u.UplinkBytes
+		s.usage.DownlinkBytes += u.DownlinkBytes
+		s.usage.UplinkPackets += u.UplinkPackets
+		s.usage.DownlinkPackets += u.DownlinkPackets
+	}
+}
