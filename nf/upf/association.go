@@ -1,0 +1,98 @@
+package upf
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/simreach/simreach/internal/ident"
+	"github.com/simreach/simreach/internal/wire/pfcp"
+)
+
+// heartbeatRequest answers anybody (TS 29.244 clause 6.2.2.2).
+func (u *UPF) heartbeatRequest(c call, m pfcp.Message) (pfcp.Message, ident.SEID) {
+	u.peerRecovery(c.from.Addr(), m.(*pfcp.HeartbeatRequest).Recovery)
+	return &pfcp.HeartbeatResponse{Recovery: u.recovery}, 0
+}
+
+// peerRecovery compares a recovery time stamp from addr with the one we know. A
+// newer one means that the CP function has restarted and forgotten its sessions, and
+// so do we (TS 23.527 clause 4.4.2).
+func (u *UPF) peerRecovery(addr netip.Addr, recovery time.Time) {
+	for _, a := range u.associations {
+		if a.addr == addr && recovery.After(a.recovery) {
+			u.log.Info("CP function restarted", "node", nodeName(a.node), "sessions", len(a.sessions))
+			u.endAssociation(a)
+		}
+	}
+}
+
+// associationSetup is TS 29.244 clause 6.2.6.2. A CP function that has an
+// association already keeps its sessions unless it has restarted since; should it
+// set them up anew all the same, sessionEstablishment replaces them one by one.
+func (u *UPF) associationSetup(c call, m pfcp.Message) (pfcp.Message, ident.SEID) {
+	req := m.(*pfcp.AssociationSetupRequest)
+	a := u.associations[req.Node]
+	if a != nil && req.Recovery.After(a.recovery) {
+		u.log.Info("CP function restarted", "node", nodeName(a.node), "sessions", len(a.sessions))
+		u.endAssociation(a)
+		a = nil
+	}
+	if a == nil {
+		a = &association{node: req.Node, sessions: make(map[ident.SEID]*session)}
+		u.associations[req.Node] = a
+		u.scheduleHeartbeat(a, c.now)
+	}
+	a.addr, a.recovery, a.silent = c.from.Addr(), req.Recovery, false
+	u.log.Info("association set up", "node", nodeName(a.node), "peer", c.from)
+	return &pfcp.AssociationSetupResponse{Node: u.node, Cause: pfcp.CauseAccepted, Recovery: u.recovery}, 0
+}
+
+// associationRelease is TS 29.244 clause 6.2.8.
+func (u *UPF) associationRelease(c call, m pfcp.Message) (pfcp.Message, ident.SEID) {
+	a := u.associations[m.(*pfcp.AssociationReleaseRequest).Node]
+	if a == nil {
+		u.count.Rejected++
+		return u.reject(c.header.Type, pfcp.CauseNoAssociation, 0), 0
+	}
+	u.log.Info("association released", "node", nodeName(a.node), "sessions", len(a.sessions))
+	u.endAssociation(a)
+	return &pfcp.AssociationReleaseResponse{Node: u.node, Cause: pfcp.CauseAccepted}, 0
+}
+
+// endAssociation removes an association with its sessions.
+func (u *UPF) endAssociation(a *association) {
+	for _, s := range a.sessions {
+		u.endSession(s)
+	}
+	u.timers.stop(a.heartbeat)
+	delete(u.associations, a.node)
+}
+
+// scheduleHeartbeat starts the wait for our next Heartbeat Request to a.
+func (u *UPF) scheduleHeartbeat(a *association, now time.Time) {
+	if u.cfg.HeartbeatInterval == 0 {
+		return
+	}
+	a.heartbeat = u.timers.add(now.Add(u.cfg.HeartbeatInterval), func(now time.Time) { u.sendHeartbeat(a, now) })
+}
+
+// sendHeartbeat is TS 29.244 clause 6.2.2. A CP function that does not answer keeps
+// its association and sessions: packets flow without it, and if it has restarted its
+// recovery time stamp will say so.
+func (u *UPF) sendHeartbeat(a *association, now time.Time) {
+	u.send(netip.AddrPortFrom(a.addr, u.cfg.CPPort), 0, &pfcp.HeartbeatRequest{Recovery: u.recovery}, now,
+		func(m pfcp.Message, now time.Time) {
+			if u.associations[a.node] != a {
+				return
+			}
+			r, ok := m.(*pfcp.HeartbeatResponse)
+			if silent := !ok; silent != a.silent {
+				a.silent = silent
+				u.log.Info("heartbeat", "node", nodeName(a.node), "answered", ok)
+			}
+			u.scheduleHeartbeat(a, now)
+			if ok {
+				u.peerRecovery(a.addr, r.Recovery)
+			}
+		})
+}

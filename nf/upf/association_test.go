@@ -1,0 +1,113 @@
+package upf
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/simreach/simreach/internal/wire/pfcp"
+)
+
+func TestHeartbeatTellsRecoveryToAnybody(t *testing.T) {
+	inBubble(t, nil, func(l *lab) {
+		r := request[*pfcp.HeartbeatResponse](l, 0, &pfcp.HeartbeatRequest{Recovery: l.recovery})
+		if want := l.Status().Recovery; !r.Recovery.Equal(want) || want.IsZero() {
+			t.Errorf("recovery %v, want %v, when it started", r.Recovery, want)
+		}
+	})
+}
+
+func TestAssociationSetupAndRelease(t *testing.T) {
+	inBubble(t, func(c *Config) { c.NodeID = "upf1.example" }, func(l *lab) {
+		r := request[*pfcp.AssociationReleaseResponse](l, 0, &pfcp.AssociationReleaseRequest{Node: cpNode})
+		if r.Cause != pfcp.CauseNoAssociation {
+			t.Errorf("release before setup: cause %d, want 72", r.Cause)
+		}
+		s := request[*pfcp.AssociationSetupResponse](l, 0, &pfcp.AssociationSetupRequest{Node: cpNode, Recovery: l.recovery})
+		if s.Cause != pfcp.CauseAccepted || s.Node.FQDN != "upf1.example" || !s.Recovery.Equal(l.Status().Recovery) {
+			t.Errorf("setup: %+v", s)
+		}
+		id, teid := l.session(establishment())
+		r = request[*pfcp.AssociationReleaseResponse](l, 0, &pfcp.AssociationReleaseRequest{Node: cpNode})
+		if r.Cause != pfcp.CauseAccepted {
+			t.Errorf("release: cause %d", r.Cause)
+		}
+		if l.uplink(teid) {
+			t.Error("packets flow after association release")
+		}
+		d := request[*pfcp.SessionDeletionResponse](l, id, &pfcp.SessionDeletionRequest{})
+		if d.Cause != pfcp.CauseNoAssociation {
+			t.Errorf("deletion after release: cause %d, want 72", d.Cause)
+		}
+	})
+}
+
+func TestRestartedCPLosesItsSessions(t *testing.T) {
+	for _, how := range []string{"association setup", "heartbeat"} {
+		t.Run(how, func(t *testing.T) {
+			inBubble(t, nil, func(l *lab) {
+				l.associate()
+				_, teid := l.session(establishment())
+				l.associate() // the same recovery time stamp: nothing is lost
+				if !l.uplink(teid) {
+					t.Fatal("session lost although the CP function has not restarted")
+				}
+				l.recovery = l.recovery.Add(time.Second)
+				if how == "heartbeat" {
+					request[*pfcp.HeartbeatResponse](l, 0, &pfcp.HeartbeatRequest{Recovery: l.recovery})
+				} else {
+					l.associate()
+				}
+				if l.uplink(teid) {
+					t.Error("session survived the restart of its CP function")
+				}
+				if n := len(l.Status().Sessions); n != 0 {
+					t.Errorf("%d sessions, want 0", n)
+				}
+				// It starts over, with the same SEID even.
+				l.associate()
+				if _, teid := l.session(establishment()); !l.uplink(teid) {
+					t.Error("no packets in the new session")
+				}
+			})
+		})
+	}
+}
+
+func TestOwnHeartbeats(t *testing.T) {
+	inBubble(t, func(c *Config) { c.HeartbeatInterval = 10 * time.Second; c.T1 = time.Second; c.N1 = 3 }, func(l *lab) {
+		l.associate()
+		l.wantIdle(9*time.Second, "before the interval is over")
+		h, m := l.want()
+		if _, ok := m.(*pfcp.HeartbeatRequest); !ok {
+			t.Fatalf("got %T, want a heartbeat request", m)
+		}
+		l.send(pfcp.Header{Sequence: h.Sequence}, &pfcp.HeartbeatResponse{Recovery: l.recovery})
+		l.wantIdle(9*time.Second, "after the answer")
+		start := time.Now()
+		h, _ = l.want()
+		first := time.Since(start)
+		for i := range 2 { // N1 is 3: two more
+			again, _ := l.want()
+			if again.Sequence != h.Sequence {
+				t.Errorf("retransmission has sequence number %d, want %d", again.Sequence, h.Sequence)
+			}
+			if d := time.Since(start) - first; d != time.Duration(i+1)*time.Second {
+				t.Errorf("retransmission %d after %v, want T1 apart", i+1, d)
+			}
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		st := l.Status()
+		if !st.Associations[0].Silent || st.N4.RequestsUnanswered != 1 {
+			t.Errorf("after N1 attempts: %+v, want the association silent", st)
+		}
+		// An answer makes it well again.
+		h, _ = l.want()
+		l.send(pfcp.Header{Sequence: h.Sequence}, &pfcp.HeartbeatResponse{Recovery: l.recovery})
+		synctest.Wait()
+		if l.Status().Associations[0].Silent {
+			t.Error("still silent after an answer")
+		}
+	})
+}

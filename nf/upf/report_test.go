@@ -1,0 +1,144 @@
+package upf
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/simreach/simreach/internal/ident"
+	"github.com/simreach/simreach/internal/wire/gtpu"
+	"github.com/simreach/simreach/internal/wire/pfcp"
+)
+
+// wantReport waits for a session report and accepts it.
+func (l *lab) wantReport() *pfcp.SessionReportRequest {
+	l.t.Helper()
+	h, m := l.want()
+	r, ok := m.(*pfcp.SessionReportRequest)
+	if !ok || h.SEID != cpSEID {
+		l.t.Fatalf("got %T for SEID %#x, want a report", m, h.SEID)
+	}
+	l.send(pfcp.Header{SEID: l.Status().Sessions[0].SEID, Sequence: h.Sequence}, &pfcp.SessionReportResponse{Cause: pfcp.CauseAccepted})
+	synctest.Wait()
+	return r
+}
+
+func TestPeriodicReports(t *testing.T) {
+	inBubble(t, nil, func(l *lab) {
+		l.associate()
+		req := establishment()
+		req.Rules.URRs[0].Period = 10 * time.Second
+		_, teid := l.session(req)
+		for i := range uint32(3) {
+			l.uplink(teid)
+			start := time.Now()
+			r := l.wantReport()
+			if d := time.Since(start); d != 10*time.Second {
+				t.Errorf("report %d after %v, want 10 s", i, d)
+			}
+			if len(r.Usage) != 1 || r.Usage[0].Trigger != pfcp.TriggerPeriod || r.Usage[0].UplinkBytes != 100 || r.Usage[0].Sequence != i {
+				t.Errorf("report %d: %+v", i, r.Usage)
+			}
+			if u := r.Usage[0]; u.End.Sub(u.Start) != 10*time.Second {
+				t.Errorf("report %d covers %v to %v", i, u.Start, u.End)
+			}
+		}
+	})
+}
+
+func TestVolumeThresholdReports(t *testing.T) {
+	inBubble(t, nil, func(l *lab) {
+		l.associate()
+		req := establishment()
+		req.Rules.URRs[0].VolumeThreshold = 250
+		_, teid := l.session(req)
+		for i := range 2 {
+			l.uplink(teid)
+			l.uplink(teid)
+			l.wantIdle(time.Minute, "below the threshold")
+			l.uplink(teid)
+			r := l.wantReport()
+			if len(r.Usage) != 1 || r.Usage[0].Trigger != pfcp.TriggerVolume || r.Usage[0].UplinkBytes != 300 {
+				t.Errorf("report %d: %+v, want 300 octets by volume", i, r.Usage)
+			}
+		}
+	})
+}
+
+func TestErrorIndicationIsReportedOnce(t *testing.T) {
+	inBubble(t, nil, func(l *lab) {
+		l.associate()
+		id, _ := l.session(establishment())
+		tunnel := ident.FTEID{Addr: gnbAddr, TEID: 0x200}
+		b, err := gtpu.EncodeErrorIndication(tunnel)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.fromGNB(b)
+		if r := l.wantReport(); r.ErrorIndication == nil || *r.ErrorIndication != tunnel {
+			t.Errorf("report %+v, want an error indication for %v", r, tunnel)
+		}
+		l.fromGNB(b)
+		l.wantIdle(time.Minute, "the same again")
+		// New rules, new report; and none for tunnels that are nobody's.
+		request[*pfcp.SessionModificationResponse](l, id, &pfcp.SessionModificationRequest{
+			Update: pfcp.Rules{FARs: []pfcp.FAR{{ID: 2, Action: pfcp.ActionForward}}}})
+		l.fromGNB(b)
+		if r := l.wantReport(); r.ErrorIndication == nil {
+			t.Errorf("report %+v", r)
+		}
+		b, _ = gtpu.EncodeErrorIndication(ident.FTEID{Addr: gnbAddr, TEID: 0x999})
+		l.fromGNB(b)
+		l.wantIdle(time.Minute, "nobody's tunnel")
+	})
+}
+
+func TestDownlinkDataIsReportedOnce(t *testing.T) {
+	inBubble(t, nil, func(l *lab) {
+		l.associate()
+		req := establishment()
+		req.Rules.FARs[1] = pfcp.FAR{ID: 2, Action: pfcp.ActionBuffer | pfcp.ActionNotify}
+		id, _ := l.session(req)
+		for range 3 {
+			if l.downlink() {
+				t.Error("forwarded while buffering")
+			}
+		}
+		if r := l.wantReport(); r.DownlinkData != 2 {
+			t.Errorf("report %+v, want downlink data of PDR 2", r)
+		}
+		l.wantIdle(time.Minute, "more packets")
+		request[*pfcp.SessionModificationResponse](l, id, &pfcp.SessionModificationRequest{Update: pfcp.Rules{FARs: []pfcp.FAR{
+			{ID: 2, Action: pfcp.ActionForward, Forward: &pfcp.Forwarding{Destination: pfcp.Access, Outer: &ident.FTEID{Addr: gnbAddr, TEID: 0x200}}}}}})
+		if !l.downlink() {
+			t.Error("not forwarded after the gNB's tunnel is known")
+		}
+	})
+}
+
+func TestReportIsSentAgainThenGivenUp(t *testing.T) {
+	inBubble(t, func(c *Config) { c.T1 = time.Second; c.N1 = 4 }, func(l *lab) {
+		l.associate()
+		req := establishment()
+		req.Rules.URRs[0].Period = time.Hour
+		l.session(req)
+		h, _ := l.want()
+		start := time.Now()
+		for i := range 3 {
+			if again, _ := l.want(); again != h {
+				t.Errorf("attempt %d: header %+v, want %+v", i+2, again, h)
+			}
+		}
+		if d := time.Since(start); d != 3*time.Second {
+			t.Errorf("four attempts within %v, want 3 s", d)
+		}
+		l.wantIdle(time.Minute, "after N1 attempts")
+		// The CP function does not know the session: neither do we from then on.
+		h, _ = l.want()
+		l.send(pfcp.Header{SEID: h.SEID, Sequence: h.Sequence}, &pfcp.SessionReportResponse{Cause: pfcp.CauseSessionNotFound})
+		synctest.Wait()
+		if n := len(l.Status().Sessions); n != 0 {
+			t.Errorf("%d sessions, want none", n)
+		}
+	})
+}
