@@ -1,0 +1,5 @@
+//go:build !race
+
+package airlink
+
+const raceEnabled = false

@@ -1,0 +1,5 @@
+//go:build race
+
+package gnb
+
+const raceEnabled = true
