@@ -1,0 +1,120 @@
+package api
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/simreach/simreach/manager"
+)
+
+// Config configures the REST interface.
+type Config struct {
+	// Listen is "address:port"; whoever builds the Server opens it.
+	Listen string `yaml:"listen"`
+	// HostnameSuffix ends the host names of port mappings. Empty:
+	// DefaultHostnameSuffix.
+	HostnameSuffix string `yaml:"hostname_suffix"`
+	// DrainTimeout is how long requests may take to end on stopping. 0: 5 s.
+	DrainTimeout time.Duration `yaml:"drain_timeout"`
+}
+
+// Validate reports what is wrong with c.
+func (c Config) Validate() error {
+	if c.DrainTimeout < 0 {
+		return fmt.Errorf("manager API: drain_timeout %s: must not be negative", c.DrainTimeout)
+	}
+	return nil
+}
+
+// Deps is what a Server needs of the world.
+type Deps struct {
+	Log      *slog.Logger // nil discards
+	Listener net.Listener // Run closes it
+	Manager  *manager.Service
+}
+
+// Server serves the REST interface.
+type Server struct {
+	cfg     Config
+	log     *slog.Logger
+	ln      net.Listener
+	handler *handler
+	ready   chan struct{}
+}
+
+// New checks cfg and deps.
+func New(cfg Config, d Deps) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if d.Listener == nil || d.Manager == nil {
+		return nil, errors.New("manager API: Listener and Manager are required")
+	}
+	if d.Log == nil {
+		d.Log = slog.New(slog.DiscardHandler)
+	}
+	cfg.DrainTimeout = cmp.Or(cfg.DrainTimeout, 5*time.Second)
+	log := d.Log.With("nf", "manager")
+	return &Server{
+		cfg: cfg, log: log, ln: d.Listener, ready: make(chan struct{}),
+		handler: &handler{log: log, manager: d.Manager, suffix: cfg.HostnameSuffix},
+	}, nil
+}
+
+// Handler returns the REST interface alone, for another server. nil log discards;
+// an empty suffix is DefaultHostnameSuffix.
+func Handler(log *slog.Logger, m *manager.Service, hostnameSuffix string) http.Handler {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	h := &handler{log: log, manager: m, suffix: hostnameSuffix}
+	return h.mux()
+}
+
+// Ready is closed once requests are taken.
+func (s *Server) Ready() <-chan struct{} { return s.ready }
+
+// ServerStatus is a snapshot of a Server's counters.
+type ServerStatus struct{ Requests, Failures uint64 }
+
+// Status returns a copy of the counters.
+func (s *Server) Status() ServerStatus {
+	return ServerStatus{Requests: s.handler.requests.Load(), Failures: s.handler.failures.Load()}
+}
+
+// Run serves until ctx ends; requests that are under way then get DrainTimeout.
+func (s *Server) Run(ctx context.Context) error {
+	srv := &http.Server{
+		Handler:           s.handler.mux(),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       15 * time.Second,
+		WriteTimeout:      60 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    32 << 10,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	close(s.ready)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	served := make(chan error, 1)
+	wg.Go(func() { served <- srv.Serve(s.ln) })
+	select {
+	case err := <-served:
+		srv.Close()
+		return fmt.Errorf("manager API: %w", err)
+	case <-ctx.Done():
+	}
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.DrainTimeout)
+	defer cancel()
+	if srv.Shutdown(stop) != nil {
+		srv.Close()
+	}
+	return nil
+}

@@ -1,0 +1,99 @@
+package manager
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Kind classes errors by what the caller can do about them. Transports map it
+// (manager/api to HTTP status codes, manager/rpc to RPC codes).
+type Kind uint8
+
+// Kinds of error.
+const (
+	KindInternal         Kind = iota // a fault of ours; the details are in the log
+	KindInvalid                      // the request is wrong and will stay wrong
+	KindUnauthenticated              // credentials or token missing, wrong or expired
+	KindNotFound                     // no such thing, or it belongs to somebody else
+	KindMethodNotAllowed             // the resource exists but not this operation
+	KindTooLarge                     // the request is too large
+	KindOffline                      // the device has no session now
+	KindUnavailable                  // a part of the platform is missing; trying again may help
+)
+
+// Error is a refusal with a stable code. Match it by code:
+// errors.Is(err, manager.CodeUnknownSubscriber), or with errors.As.
+type Error struct {
+	Code Code
+	Args []any // arguments of the code's message, in order
+	Err  error // what lies beneath, for the log; never shown to clients
+}
+
+// NewError returns an error with a code and the arguments of its message.
+func NewError(code Code, args ...any) *Error { return &Error{Code: code, Args: args} }
+
+// Error implements error, in English and with the cause.
+func (e *Error) Error() string {
+	s := string(e.Code) + " " + e.Message(English)
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	return s
+}
+
+// Unwrap returns what lies beneath.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Is reports whether target is e's code.
+func (e *Error) Is(target error) bool {
+	c, ok := target.(Code)
+	return ok && c == e.Code
+}
+
+// Kind returns the kind of e's code.
+func (e *Error) Kind() Kind { return codes[e.Code].kind }
+
+// Message returns the text for clients in a language.
+func (e *Error) Message(l Language) string {
+	t, ok := codes[e.Code]
+	if !ok {
+		return string(e.Code)
+	}
+	text := t.en
+	if l == Japanese {
+		text = t.ja
+	}
+	if len(e.Args) == 0 {
+		return text
+	}
+	return fmt.Sprintf(text, e.Args...)
+}
+
+// AsError returns err as an *Error. Errors without a code become CodeInternal
+// with err beneath.
+func AsError(err error) *Error {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e
+	}
+	return &Error{Code: CodeInternal, Err: err}
+}
+
+// Sentinels of the Store and Directory contracts, matched with errors.Is.
+var (
+	ErrNotFound     = errors.New("not found")
+	ErrAddressTaken = errors.New("relay address and port are in use or in quarantine")
+	ErrNotAttached  = errors.New("no session")
+)
+
+// Sentinels between manager and relays.
+var (
+	// ErrPortInUse is a relay's answer to an open command when another program
+	// holds the port.
+	ErrPortInUse = errors.New("port in use")
+	// ErrSessionEnded is returned by RelaySession methods after the session ended.
+	ErrSessionEnded = errors.New("relay session ended")
+	// ErrReplaced ends a session when the same relay attached again.
+	ErrReplaced = fmt.Errorf("%w: the relay attached again", ErrSessionEnded)
+	// ErrRelayStalled ends a session whose relay does not take or answer commands.
+	ErrRelayStalled = fmt.Errorf("%w: the relay does not answer", ErrSessionEnded)
+)

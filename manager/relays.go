@@ -1,0 +1,220 @@
+package manager
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+// RelayKind is outer or inner.
+type RelayKind uint8
+
+// Relay kinds.
+const (
+	OuterRelay RelayKind = iota + 1
+	InnerRelay
+)
+
+// String returns "outer" or "inner".
+func (k RelayKind) String() string {
+	switch k {
+	case OuterRelay:
+		return "outer"
+	case InnerRelay:
+		return "inner"
+	}
+	return fmt.Sprintf("kind %d", uint8(k))
+}
+
+// PortRange is an inclusive range of TCP ports.
+type PortRange struct {
+	First uint16 `yaml:"first"`
+	Last  uint16 `yaml:"last"`
+}
+
+// DefaultPorts is the range from which entry ports are drawn unless a relay says
+// otherwise.
+func DefaultPorts() PortRange { return PortRange{First: 40000, Last: 65000} }
+
+// Size returns how many ports are in the range; 0 for an invalid one.
+func (r PortRange) Size() int {
+	if r.First == 0 || r.Last < r.First {
+		return 0
+	}
+	return int(r.Last) - int(r.First) + 1
+}
+
+// Contains reports whether port is in the range.
+func (r PortRange) Contains(port uint16) bool { return r.First <= port && port <= r.Last }
+
+// Relay is what a relay says about itself when it attaches.
+type Relay struct {
+	ID       RelayID
+	Kind     RelayKind
+	Instance string         // a fresh random value for every process start
+	Address  netip.AddrPort // outer: the published address, port 0; inner: where outer relays connect
+	Ports    PortRange      // outer only
+	Region   string         // free text; empty: none
+	Live     int            // connections alive at the time of attaching
+}
+
+// Validate returns CodeBadRelay for a registration that cannot work.
+func (r Relay) Validate() error {
+	bad := func(why string) error { return NewError(CodeBadRelay, why) }
+	switch {
+	case r.ID == "":
+		return bad("no id")
+	case r.Instance == "":
+		return bad("no instance")
+	case !r.Address.Addr().IsValid() || r.Address.Addr().IsUnspecified():
+		return bad("no address")
+	}
+	switch r.Kind {
+	case OuterRelay:
+		if r.Ports.Size() == 0 {
+			return bad("no port range")
+		}
+	case InnerRelay:
+		if r.Address.Port() == 0 {
+			return bad("no port")
+		}
+	default:
+		return bad("unknown kind")
+	}
+	return nil
+}
+
+// CommandKind is what a manager wants of an outer relay.
+type CommandKind uint8
+
+// Commands.
+const (
+	// CommandSnapshot is the first command of every session: Openings are all
+	// entries the relay shall have open. It opens the missing ones and cuts
+	// entries that are not listed.
+	CommandSnapshot CommandKind = iota + 1
+	// CommandOpen opens the entries in Openings. Opening one that is open
+	// already changes nothing and succeeds.
+	CommandOpen
+	// CommandClose closes the port of EntryID and cuts its live connections, for
+	// Reason. An unknown entry is not an error.
+	CommandClose
+)
+
+// String returns the command's name.
+func (k CommandKind) String() string {
+	switch k {
+	case CommandSnapshot:
+		return "snapshot"
+	case CommandOpen:
+		return "open"
+	case CommandClose:
+		return "close"
+	}
+	return fmt.Sprintf("command %d", uint8(k))
+}
+
+// CloseReason says why an entry ended.
+type CloseReason uint8
+
+// Reasons.
+const (
+	ReasonRevoked CloseReason = iota + 1
+	ReasonExpired
+)
+
+// String returns "revoked" or "expired".
+func (r CloseReason) String() string {
+	switch r {
+	case ReasonRevoked:
+		return "revoked"
+	case ReasonExpired:
+		return "expired"
+	}
+	return fmt.Sprintf("reason %d", uint8(r))
+}
+
+// Opening is what an outer relay must know to open an entry. The conditions are
+// asked for with every connection (R11).
+type Opening struct {
+	EntryID EntryID
+	Address netip.AddrPort
+	Expires time.Time
+}
+
+// Command is one instruction to an outer relay. It is answered by an
+// Acknowledgement with the same Session and ID.
+type Command struct {
+	Session  string
+	ID       uint64
+	Kind     CommandKind
+	Openings []Opening   // snapshot, open
+	EntryID  EntryID     // close
+	Reason   CloseReason // close
+}
+
+// Acknowledgement answers a Command. Entries that could not be opened are in
+// Failures; all others are open when it is sent.
+type Acknowledgement struct {
+	Session  string
+	ID       uint64
+	Failures []OpenFailure
+}
+
+// OpenFailure is an entry that the relay could not open. Err is ErrPortInUse or
+// another error, whose text is for the log.
+type OpenFailure struct {
+	EntryID EntryID
+	Err     error
+}
+
+// EventKind is what happened to a relayed connection.
+type EventKind uint8
+
+// Events of connections.
+const (
+	ConnectionOpened EventKind = iota + 1 // the device was reached
+	ConnectionClosed                      // a connection that was opened ended
+	ConnectionDenied                      // the client was reset before it reached the device
+)
+
+// ConnectionEvent is an outer relay's report of one connection.
+type ConnectionEvent struct {
+	Kind         EventKind
+	EntryID      EntryID
+	ConnectionID string // empty when the manager was not reached
+	Client       netip.AddrPort
+	Cause        string // a stable word: closed, reset, expired, revoked, source-denied, device-refused...
+	Up, Down     uint64 // bytes from and to the client, on closing
+	At           time.Time
+	Live         int // connections alive on this relay after the event
+}
+
+// Route is the manager's answer to a relay's question about one connection (R12).
+type Route struct {
+	EntryID      EntryID
+	ConnectionID string
+	Ranges       []netip.Prefix
+	Expires      time.Time
+	Device       netip.AddrPort // the device's private address and port
+	InnerID      RelayID
+	Inner        netip.AddrPort // where the outer relay connects
+	Ticket       string         // what it shows there; a secret, valid once and for seconds
+}
+
+// Allows reports whether a client may connect from addr (R13).
+func (r Route) Allows(addr netip.Addr) bool {
+	addr = addr.Unmap()
+	for _, p := range r.Ranges {
+		if p.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}
+
+// VerificationKey is a public Ed25519 key that checks tickets.
+type VerificationKey struct {
+	ID  string
+	Key []byte // 32 bytes
+}

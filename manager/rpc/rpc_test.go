@@ -1,0 +1,457 @@
+package rpc_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"go.uber.org/goleak"
+
+	"github.com/simreach/simreach/internal/ident"
+	"github.com/simreach/simreach/manager"
+	"github.com/simreach/simreach/manager/rpc"
+	pb "github.com/simreach/simreach/manager/rpc/relayv1"
+	"github.com/simreach/simreach/manager/rpc/relayv1/relayv1connect"
+	"github.com/simreach/simreach/manager/store"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	op     = manager.OperatorID("OP0000000001")
+	imsi   = "001010000000001"
+	secret = "shared secret"
+)
+
+// here is a directory in which every device is at one place.
+type here struct{ at manager.Attachment }
+
+func (h here) Lookup(context.Context, ident.IMSI) (manager.Attachment, error) {
+	if h.at.UPF == "" {
+		return manager.Attachment{}, manager.ErrNotAttached
+	}
+	return h.at, nil
+}
+func (here) Size() int                { return 1 }
+func (here) Changed() <-chan struct{} { return nil }
+
+// managerProcess is a manager with its server; stop ends it as a process ends.
+type managerProcess struct {
+	*manager.Service
+	server *rpc.Server
+	addr   string
+	stop   func()
+}
+
+func openStore(t *testing.T) *store.Store {
+	t.Helper()
+	st, err := store.Open(t.Context(), store.Config{Path: ":memory:"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { st.Close() })
+	return st
+}
+
+func startManager(t *testing.T, st *store.Store, addr string) *managerProcess {
+	t.Helper()
+	svc, err := manager.New(manager.Config{
+		Operators: []manager.OperatorConfig{{ID: op}}, Subscribers: []manager.SubscriberConfig{{IMSI: imsi, OperatorID: op}},
+		InnerRelays: []manager.InnerRelayConfig{{ID: "inner1", UPFs: []string{"upf1"}}},
+	}, manager.Deps{Store: st, Directory: here{manager.Attachment{UPF: "upf1", Address: netip.MustParseAddr("10.60.0.7")}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if addr == "" {
+		addr = "127.0.0.1:0"
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := rpc.NewServer(rpc.ServerConfig{Secret: secret}, rpc.ServerDeps{Listener: l, Manager: svc})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := svc.Run(ctx); err != nil {
+			t.Errorf("service: %v", err)
+		}
+	})
+	wg.Go(func() {
+		if err := server.Run(ctx); err != nil {
+			t.Errorf("server: %v", err)
+		}
+	})
+	m := &managerProcess{Service: svc, server: server, addr: l.Addr().String(), stop: sync.OnceFunc(func() { cancel(); wg.Wait() })}
+	t.Cleanup(m.stop)
+	<-svc.Ready()
+	return m
+}
+
+func startClient(t *testing.T, addr string, r manager.Relay) (*rpc.Client, func()) {
+	t.Helper()
+	c, err := rpc.NewClient(rpc.ClientConfig{Manager: addr, Secret: secret}, rpc.ClientDeps{Relay: r})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { c.Run(ctx) })
+	stop := sync.OnceFunc(func() { cancel(); wg.Wait() })
+	t.Cleanup(stop)
+	return c, stop
+}
+
+func ready(t *testing.T, c *rpc.Client) {
+	t.Helper()
+	select {
+	case <-c.Ready():
+	case <-time.After(5 * time.Second):
+		t.Fatal("not attached after 5 s")
+	}
+}
+
+var (
+	outer1 = manager.Relay{ID: "outer1", Kind: manager.OuterRelay, Address: netip.MustParseAddrPort("192.0.2.1:0"), Ports: manager.DefaultPorts(), Region: "eu"}
+	inner1 = manager.Relay{ID: "inner1", Kind: manager.InnerRelay, Address: netip.MustParseAddrPort("192.0.2.9:9000")}
+)
+
+// next returns the next command and acknowledges it.
+func next(t *testing.T, c *rpc.Client, failures ...manager.OpenFailure) manager.Command {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	cmd, err := c.Next(ctx)
+	if err != nil {
+		t.Fatalf("no command: %v", err)
+	}
+	c.Acknowledge(manager.Acknowledgement{Session: cmd.Session, ID: cmd.ID, Failures: failures})
+	return cmd
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	late := time.After(5 * time.Second)
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatalf("not after 5 s: %s", what)
+		}
+	}
+}
+
+func create(t *testing.T, m *manager.Service, c *rpc.Client) (manager.Entry, manager.Command) {
+	t.Helper()
+	var e manager.Entry
+	var err error
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		e, err = m.CreateEntry(t.Context(), op, manager.CreateRequest{IMSI: imsi, Port: 22, Caller: netip.MustParseAddr("198.51.100.1")})
+	})
+	cmd := next(t, c)
+	wg.Wait()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e, cmd
+}
+
+var equal = []cmp.Option{cmpopts.EquateComparable(netip.AddrPort{}, netip.Prefix{}), cmpopts.IgnoreFields(manager.Command{}, "Session", "ID")}
+
+func TestConversation(t *testing.T) {
+	m := startManager(t, openStore(t), "")
+	outer, stopOuter := startClient(t, m.addr, outer1)
+	ready(t, outer)
+	if cmd := next(t, outer); cmd.Kind != manager.CommandSnapshot || len(cmd.Openings) != 0 {
+		t.Errorf("first command %+v; want an empty snapshot", cmd)
+	}
+	e, cmd := create(t, m.Service, outer)
+	want := manager.Command{Kind: manager.CommandOpen, Openings: []manager.Opening{{EntryID: e.ID, Address: e.Address, Expires: e.Expires}}}
+	if d := cmp.Diff(want, cmd, equal...); d != "" {
+		t.Errorf("open command (-want +got):\n%s", d)
+	}
+
+	hit, client := e.Address, netip.MustParseAddrPort("198.51.100.1:5555")
+	_, err := outer.Resolve(t.Context(), hit, client)
+	if !errors.Is(err, manager.CodeNoInnerRelay) || !strings.Contains(err.Error(), "upf1") {
+		t.Errorf("Resolve without inner relay: %v; want the manager's code and argument", err)
+	}
+	inner, _ := startClient(t, m.addr, inner1)
+	ready(t, inner)
+	r, err := outer.Resolve(t.Context(), hit, client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantRoute := manager.Route{
+		EntryID: e.ID, ConnectionID: r.ConnectionID, Ranges: e.Ranges, Expires: e.Expires, Device: netip.MustParseAddrPort("10.60.0.7:22"),
+		InnerID: "inner1", Inner: inner1.Address, Ticket: r.Ticket,
+	}
+	if d := cmp.Diff(wantRoute, r, equal...); d != "" || r.Ticket == "" || r.ConnectionID == "" {
+		t.Errorf("route %+v (-want +got):\n%s", r, d)
+	}
+	session, err := m.AttachRelay(manager.Relay{ID: "x", Kind: manager.InnerRelay, Instance: "i", Address: inner1.Address})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if k := session.Keys()[0]; true {
+		if got, ok := inner.VerificationKey(k.ID); !ok || string(got) != string(k.Key) {
+			t.Errorf("the inner relay's key %x, %v; want the manager's %x", got, ok, k.Key)
+		}
+	}
+	if _, ok := inner.VerificationKey("other"); ok || inner.Instance() == outer.Instance() {
+		t.Error("an unknown key is known, or two relays have one instance")
+	}
+
+	outer.Report(manager.ConnectionEvent{Kind: manager.ConnectionDenied, EntryID: e.ID, Client: client, Cause: "source-denied", At: time.Now(), Live: 3})
+	eventually(t, "the report arrives", func() bool {
+		s, err := m.Service.Status(t.Context())
+		return err == nil && find(s.Relays, "outer1").Denied["source-denied"] == 1 && find(s.Relays, "outer1").Live == 3
+	})
+
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := m.DeleteEntry(t.Context(), op, e.Address); err != nil {
+			t.Error(err)
+		}
+	})
+	if cmd := next(t, outer); cmd.Kind != manager.CommandClose || cmd.EntryID != e.ID || cmd.Reason != manager.ReasonRevoked {
+		t.Errorf("command %+v; want to close the entry, revoked", cmd)
+	}
+	wg.Wait()
+
+	stopOuter()
+	eventually(t, "the relay is detached", func() bool {
+		s, err := m.Service.Status(t.Context())
+		return err == nil && find(s.Relays, "outer1").ID == ""
+	})
+}
+
+func find(rs []manager.RelayStatus, id manager.RelayID) manager.RelayStatus {
+	for _, r := range rs {
+		if r.ID == id {
+			return r
+		}
+	}
+	return manager.RelayStatus{}
+}
+
+func TestPortInUseTravels(t *testing.T) {
+	m := startManager(t, openStore(t), "")
+	outer, _ := startClient(t, m.addr, outer1)
+	next(t, outer)
+	var wg sync.WaitGroup
+	var e manager.Entry
+	wg.Go(func() {
+		var err error
+		if e, err = m.CreateEntry(t.Context(), op, manager.CreateRequest{IMSI: imsi, Port: 22, Caller: netip.MustParseAddr("198.51.100.1")}); err != nil {
+			t.Error(err)
+		}
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	first, err := outer.Next(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := first.Openings[0].EntryID
+	outer.Acknowledge(manager.Acknowledgement{Session: first.Session, ID: first.ID, Failures: []manager.OpenFailure{{EntryID: id, Err: manager.ErrPortInUse}}})
+	if c := next(t, outer); c.Kind != manager.CommandClose || c.EntryID != id {
+		t.Errorf("command %+v; want the failed opening closed", c)
+	}
+	second := next(t, outer)
+	wg.Wait()
+	if second.Kind != manager.CommandOpen || second.Openings[0].Address != e.Address || second.Openings[0].Address == first.Openings[0].Address {
+		t.Errorf("command %+v; want another port opened, the entry's %v", second, e.Address)
+	}
+}
+
+// The server restarts; the client is attached again by itself, gets all entries,
+// and nothing of the old session reaches the new one.
+func TestServerRestart(t *testing.T) {
+	st := openStore(t)
+	m := startManager(t, st, "")
+	outer, _ := startClient(t, m.addr, outer1)
+	next(t, outer)
+	e, old := create(t, m.Service, outer)
+	for range 3 {
+		m.stop()
+		eventually(t, "the client notices", func() bool { return !outer.Status().Attached })
+		begin := time.Now()
+		if _, err := outer.Resolve(t.Context(), e.Address, e.Address); !errors.Is(err, manager.CodeManagerAway) {
+			t.Errorf("Resolve while the manager is away: %v; want %s", err, manager.CodeManagerAway)
+		}
+		if took := time.Since(begin); took > time.Second {
+			t.Errorf("it took %s to fail", took)
+		}
+		outer.Report(manager.ConnectionEvent{Kind: manager.ConnectionClosed}) // must not block
+		m = startManager(t, st, m.addr)
+		begin = time.Now()
+		cmd := next(t, outer)
+		if took := time.Since(begin); took > 2*time.Second {
+			t.Errorf("attached again after %s; want less than a second", took)
+		}
+		if cmd.Kind != manager.CommandSnapshot || len(cmd.Openings) != 1 || cmd.Openings[0].EntryID != e.ID || cmd.Session == old.Session {
+			t.Errorf("command %+v; want a snapshot with the entry, of a new session", cmd)
+		}
+		outer.Acknowledge(manager.Acknowledgement{Session: old.Session, ID: 1}) // stale
+		create(t, m.Service, outer)
+		if err := m.DeleteEntry(context.WithoutCancel(t.Context()), op, netip.MustParseAddrPort("192.0.2.1:1")); !errors.Is(err, manager.CodeUnknownEntry) {
+			t.Error(err)
+		}
+		es, err := m.Entries(t.Context(), manager.EntryQuery{OperatorID: op})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, x := range es { // back to one entry
+			if x.ID != e.ID {
+				var wg sync.WaitGroup
+				wg.Go(func() { m.DeleteEntry(t.Context(), op, x.Address) })
+				next(t, outer)
+				wg.Wait()
+			}
+		}
+	}
+	if s := outer.Status(); s.Attaches != 4 || s.LostReports != 3 {
+		t.Errorf("status %+v; want 4 attachments and 3 lost reports", s)
+	}
+}
+
+// An inner relay keeps the manager's keys while the manager is away, and a manager
+// that starts on the same store has the same.
+func TestKeysSurvive(t *testing.T) {
+	st := openStore(t)
+	m := startManager(t, st, "")
+	inner, _ := startClient(t, m.addr, inner1)
+	ready(t, inner)
+	keys, err := st.SigningKeys(t.Context())
+	if err != nil || len(keys) != 1 {
+		t.Fatalf("keys %v, %v", keys, err)
+	}
+	m.stop()
+	eventually(t, "the client notices", func() bool { return !inner.Status().Attached })
+	if _, ok := inner.VerificationKey(keys[0].ID); !ok {
+		t.Error("the key is forgotten")
+	}
+	startManager(t, st, m.addr)
+	eventually(t, "attached again", func() bool { return inner.Status().Attached })
+	if _, ok := inner.VerificationKey(keys[0].ID); !ok {
+		t.Error("the key is another")
+	}
+}
+
+func TestWrongSecret(t *testing.T) {
+	m := startManager(t, openStore(t), "")
+	c, err := rpc.NewClient(rpc.ClientConfig{Manager: m.addr, Secret: "guess"}, rpc.ClientDeps{Relay: outer1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { c.Run(ctx) })
+	eventually(t, "refused at least twice", func() bool { return m.server.Status().Unauthorised >= 2 })
+	if c.Status().Attaches != 0 {
+		t.Error("attached with a wrong secret")
+	}
+	cancel()
+	wg.Wait()
+}
+
+// raw is a client that says what it likes.
+func raw(t *testing.T, addr string) relayv1connect.RelayControlClient {
+	var p http.Protocols
+	p.SetUnencryptedHTTP2(true)
+	tr := &http.Transport{Protocols: &p}
+	t.Cleanup(tr.CloseIdleConnections)
+	auth := connect.WithInterceptors(bearer{})
+	return relayv1connect.NewRelayControlClient(&http.Client{Transport: tr}, "http://"+addr, auth, connect.WithGRPC())
+}
+
+type bearer struct{}
+
+func (bearer) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
+	return func(ctx context.Context, r connect.AnyRequest) (connect.AnyResponse, error) {
+		r.Header().Set("Authorization", "Bearer "+secret)
+		return next(ctx, r)
+	}
+}
+func (bearer) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
+	return func(ctx context.Context, s connect.Spec) connect.StreamingClientConn {
+		c := next(ctx, s)
+		c.RequestHeader().Set("Authorization", "Bearer "+secret)
+		return c
+	}
+}
+func (bearer) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
+	return next
+}
+
+// Peers that break the rules are refused and harm nobody; gRPC works as well.
+func TestBadPeers(t *testing.T) {
+	m := startManager(t, openStore(t), "")
+	rc := raw(t, m.addr)
+	hello := func(change func(*pb.Hello)) *pb.FromRelay {
+		h := &pb.Hello{RelayId: "outer1", Kind: pb.RelayKind_RELAY_KIND_OUTER, Instance: "i", Address: "192.0.2.1:0", FirstPort: 1, LastPort: 2}
+		change(h)
+		return &pb.FromRelay{Kind: &pb.FromRelay_Hello{Hello: h}}
+	}
+	for _, c := range []struct {
+		name string
+		msgs []*pb.FromRelay
+	}{
+		{"no hello", []*pb.FromRelay{{Kind: &pb.FromRelay_Event{Event: &pb.ConnectionEvent{}}}}},
+		{"nothing in the message", []*pb.FromRelay{{}}},
+		{"address", []*pb.FromRelay{hello(func(h *pb.Hello) { h.Address = "x" })}},
+		{"port out of range", []*pb.FromRelay{hello(func(h *pb.Hello) { h.LastPort = 70000 })}},
+		{"kind", []*pb.FromRelay{hello(func(h *pb.Hello) { h.Kind = 300 })}},
+		{"no instance", []*pb.FromRelay{hello(func(h *pb.Hello) { h.Instance = "" })}},
+	} {
+		s := rc.Attach(t.Context())
+		for _, msg := range c.msgs {
+			if err := s.Send(msg); err != nil && err != io.EOF {
+				t.Fatalf("%s: send: %v", c.name, err)
+			}
+		}
+		s.CloseRequest()
+		if _, err := s.Receive(); connect.CodeOf(err) != connect.CodeInvalidArgument {
+			t.Errorf("%s: %v; want invalid argument", c.name, err)
+		}
+		s.CloseResponse()
+	}
+	// A second hello ends the session.
+	s := rc.Attach(t.Context())
+	s.Send(hello(func(*pb.Hello) {}))
+	if w, err := s.Receive(); err != nil || w.GetWelcome() == nil {
+		t.Fatalf("welcome: %v, %v", w, err)
+	}
+	s.Send(hello(func(*pb.Hello) {}))
+	var err error
+	for err == nil {
+		_, err = s.Receive()
+	}
+	if connect.CodeOf(err) != connect.CodeUnavailable {
+		t.Errorf("after a second hello: %v; want unavailable", err)
+	}
+	s.CloseRequest()
+	s.CloseResponse()
+	for _, r := range []*pb.ResolveRequest{{}, {Session: "x", Hit: "192.0.2.1:1"}} {
+		if _, err := rc.Resolve(t.Context(), connect.NewRequest(r)); connect.CodeOf(err) != connect.CodeUnavailable {
+			t.Errorf("Resolve without a session: %v; want unavailable", err)
+		}
+	}
+}

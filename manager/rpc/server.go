@@ -1,0 +1,265 @@
+package rpc
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/simreach/simreach/manager"
+	pb "github.com/simreach/simreach/manager/rpc/relayv1"
+	"github.com/simreach/simreach/manager/rpc/relayv1/relayv1connect"
+)
+
+// Peers that vanished without a word are noticed by HTTP/2 pings.
+const (
+	pingAfter   = 2 * time.Second
+	pingTimeout = 2 * time.Second
+	// maxMessage bounds one message from a relay.
+	maxMessage = 1 << 20
+)
+
+// ServerConfig configures the manager's side.
+type ServerConfig struct {
+	// Listen is "address:port"; whoever builds the Server opens it.
+	Listen string `yaml:"listen"`
+	// Secret is what relays must show. Required.
+	Secret string `yaml:"secret"`
+	// ShutdownTimeout is how long requests may take to end on stopping. 0: 2 s.
+	ShutdownTimeout time.Duration `yaml:"shutdown_timeout"`
+}
+
+// Validate reports what is wrong with c.
+func (c ServerConfig) Validate() error {
+	if c.Secret == "" {
+		return errors.New("manager rpc: secret is required")
+	}
+	if c.ShutdownTimeout < 0 {
+		return fmt.Errorf("manager rpc: shutdown_timeout %s: must not be negative", c.ShutdownTimeout)
+	}
+	return nil
+}
+
+// ServerDeps is what a Server needs of the world.
+type ServerDeps struct {
+	Log      *slog.Logger // nil discards
+	Listener net.Listener // Run closes it
+	Manager  *manager.Service
+}
+
+// Server answers relays.
+type Server struct {
+	cfg      ServerConfig
+	log      *slog.Logger
+	listener net.Listener
+	manager  *manager.Service
+	secret   [sha256.Size]byte
+	ready    chan struct{}
+	readers  sync.WaitGroup
+
+	refused  atomic.Uint64
+	resolved atomic.Uint64
+	failed   atomic.Uint64
+}
+
+// NewServer checks cfg and deps.
+func NewServer(cfg ServerConfig, d ServerDeps) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if d.Listener == nil || d.Manager == nil {
+		return nil, errors.New("manager rpc: Listener and Manager are required")
+	}
+	if d.Log == nil {
+		d.Log = slog.New(slog.DiscardHandler)
+	}
+	cfg.ShutdownTimeout = cmp.Or(cfg.ShutdownTimeout, 2*time.Second)
+	return &Server{
+		cfg: cfg, log: d.Log.With("nf", "manager"), listener: d.Listener, manager: d.Manager,
+		secret: sha256.Sum256([]byte(cfg.Secret)), ready: make(chan struct{}),
+	}, nil
+}
+
+// ServerStatus is a snapshot of a Server's counters.
+type ServerStatus struct {
+	Unauthorised  uint64 // requests with a wrong secret
+	Resolved      uint64
+	ResolveFailed uint64
+}
+
+// Status returns a copy of the counters.
+func (s *Server) Status() ServerStatus {
+	return ServerStatus{Unauthorised: s.refused.Load(), Resolved: s.resolved.Load(), ResolveFailed: s.failed.Load()}
+}
+
+// Ready is closed once the server accepts relays.
+func (s *Server) Ready() <-chan struct{} { return s.ready }
+
+// Run serves until ctx ends.
+func (s *Server) Run(ctx context.Context) error {
+	base, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var protocols http.Protocols
+	protocols.SetUnencryptedHTTP2(true)
+	protocols.SetHTTP1(true) // for unary calls by hand
+	mux := http.NewServeMux()
+	mux.Handle(relayv1connect.NewRelayControlHandler(handler{s}, connect.WithReadMaxBytes(maxMessage)))
+	srv := &http.Server{
+		Handler:           s.authorised(mux),
+		Protocols:         &protocols,
+		ReadHeaderTimeout: 5 * time.Second,
+		BaseContext:       func(net.Listener) context.Context { return base },
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		HTTP2:             &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
+	}
+	close(s.ready)
+	var wg sync.WaitGroup
+	served := make(chan error, 1)
+	wg.Go(func() { served <- srv.Serve(s.listener) })
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-served:
+	}
+	cancel() // ends the attachments
+	stop, cancelStop := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.ShutdownTimeout)
+	defer cancelStop()
+	if srv.Shutdown(stop) != nil {
+		srv.Close()
+	}
+	wg.Wait()
+	s.readers.Wait()
+	if err != nil && ctx.Err() == nil {
+		return fmt.Errorf("manager rpc: %w", err)
+	}
+	return nil
+}
+
+// authorised refuses requests without the secret.
+func (s *Server) authorised(next http.Handler) http.Handler {
+	refuse := connect.NewErrorWriter()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		given, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		sum := sha256.Sum256([]byte(given)) // equal lengths, so that the comparison tells nothing
+		if subtle.ConstantTimeCompare(sum[:], s.secret[:]) != 1 {
+			if s.refused.Add(1) == 1 {
+				s.log.Warn("relay with a wrong secret; further ones are only counted", "conn", r.RemoteAddr)
+			}
+			err := toRPC(manager.NewError(manager.CodeRelayUnauthorised))
+			if refuse.IsSupported(r) {
+				_ = refuse.Write(w, r, err) // the peer may have gone
+			} else {
+				http.Error(w, err.Message(), http.StatusUnauthorized)
+			}
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// handler implements relayv1connect.RelayControlHandler.
+type handler struct{ *Server }
+
+// Attach runs one relay's session.
+func (h handler) Attach(ctx context.Context, stream *connect.BidiStream[pb.FromRelay, pb.FromManager]) error {
+	first, err := stream.Receive()
+	if err != nil {
+		return err
+	}
+	hello := first.GetHello()
+	if hello == nil {
+		return toRPC(fmt.Errorf("%w: want hello first", errMessage))
+	}
+	relay, err := helloFromPB(hello)
+	if err != nil {
+		return toRPC(err)
+	}
+	session, err := h.manager.AttachRelay(relay)
+	if err != nil {
+		return toRPC(err)
+	}
+	defer session.End()
+	welcome := &pb.Welcome{Session: session.ID()}
+	for _, k := range session.Keys() {
+		welcome.Keys = append(welcome.Keys, &pb.VerificationKey{Id: k.ID, Ed25519PublicKey: k.Key})
+	}
+	if err := stream.Send(&pb.FromManager{Kind: &pb.FromManager_Welcome{Welcome: welcome}}); err != nil {
+		return err
+	}
+	// The reader ends when the request body does, which is after this method
+	// returned at the latest: Run waits for it, this method cannot.
+	h.readers.Go(func() {
+		defer session.End()
+		h.read(stream, session)
+	})
+	for {
+		c, err := session.Next(ctx)
+		switch {
+		case errors.Is(err, manager.ErrReplaced):
+			return connect.NewError(connect.CodeAborted, err)
+		case errors.Is(err, manager.ErrSessionEnded), ctx.Err() != nil:
+			return connect.NewError(connect.CodeUnavailable, manager.ErrSessionEnded)
+		case err != nil:
+			h.log.Error("relay session ended", "relay", relay.ID, "error", err)
+			return toRPC(err)
+		}
+		if err := stream.Send(&pb.FromManager{Kind: &pb.FromManager_Command{Command: commandToPB(c)}}); err != nil {
+			return err
+		}
+	}
+}
+
+func (h handler) read(stream *connect.BidiStream[pb.FromRelay, pb.FromManager], session *manager.RelaySession) {
+	for {
+		m, err := stream.Receive()
+		if err != nil {
+			return
+		}
+		switch k := m.GetKind().(type) {
+		case *pb.FromRelay_Acknowledgement:
+			session.Acknowledge(ackFromPB(session.ID(), k.Acknowledgement))
+		case *pb.FromRelay_Event:
+			session.Report(eventFromPB(k.Event))
+		default:
+			h.log.Warn("unexpected message from a relay; its session ends", "relay", session.Relay().ID)
+			return
+		}
+	}
+}
+
+// Resolve answers an attached outer relay.
+func (h handler) Resolve(ctx context.Context, req *connect.Request[pb.ResolveRequest]) (*connect.Response[pb.ResolveResponse], error) {
+	route, err := h.resolve(ctx, req.Msg)
+	if err != nil {
+		h.failed.Add(1)
+		if manager.AsError(err).Code == manager.CodeInternal && !errors.Is(err, errMessage) && ctx.Err() == nil {
+			h.log.Error("resolve failed", "error", err)
+		}
+		return nil, toRPC(err)
+	}
+	h.resolved.Add(1)
+	return connect.NewResponse(routeToPB(route)), nil
+}
+
+func (h handler) resolve(ctx context.Context, m *pb.ResolveRequest) (manager.Route, error) {
+	session, ok := h.manager.Session(m.GetSession())
+	if !ok {
+		return manager.Route{}, manager.NewError(manager.CodeRelayNotAttached)
+	}
+	hit, err := parseAddrPort("hit", m.GetHit())
+	if err != nil {
+		return manager.Route{}, err
+	}
+	return session.Resolve(ctx, hit, optionalAddrPort(m.GetClient()))
+}

@@ -1,0 +1,259 @@
+// Package storetest is the suite that every manager.Store must pass. It starts
+// goroutines only inside the tests it runs and joins them.
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/simreach/simreach/manager"
+)
+
+var (
+	t0    = time.Date(2026, 1, 2, 3, 4, 5, 678e6, time.UTC)
+	equal = []cmp.Option{cmpopts.EquateComparable(netip.AddrPort{}, netip.Prefix{})}
+)
+
+const op = manager.OperatorID("OP0000000001")
+
+func entry(id string, port uint16, change ...func(*manager.Entry)) manager.Entry {
+	e := manager.Entry{
+		ID: manager.EntryID(id), OperatorID: op, IMSI: "001010000000001", Strategy: manager.IMSIPrioritized,
+		DevicePort: 22, RelayID: "outer1", Address: netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), port),
+		Ranges:  []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix("2001:db8::/32")},
+		Created: t0, Expires: t0.Add(time.Hour),
+	}
+	for _, c := range change {
+		c(&e)
+	}
+	return e
+}
+
+// Run runs the suite. open returns an empty store; it is closed by the test's
+// clean-up that open registers.
+func Run(t *testing.T, open func(t *testing.T) manager.Store) {
+	for _, c := range []struct {
+		name string
+		test func(*testing.T, manager.Store)
+	}{
+		{"an entry comes back as it was stored", testRoundTrip},
+		{"an address in use is taken", testTaken},
+		{"an address rests in quarantine", testQuarantine},
+		{"lists select by operator, target and page", testLists},
+		{"what expired is removed once", testExpiry},
+		{"two claims of one address have one winner", testRace},
+		{"the first signing key stays", testSigningKeys},
+	} {
+		t.Run(c.name, func(t *testing.T) { c.test(t, open(t)) })
+	}
+}
+
+func create(t *testing.T, s manager.Store, es ...manager.Entry) {
+	t.Helper()
+	for _, e := range es {
+		if err := s.CreateEntry(t.Context(), e); err != nil {
+			t.Fatalf("CreateEntry(%s): %v", e.ID, err)
+		}
+	}
+}
+
+func testRoundTrip(t *testing.T, s manager.Store) {
+	for i, e := range []manager.Entry{
+		entry("A", 40001),
+		entry("B", 40002, func(e *manager.Entry) { e.SIMID, e.Strategy = "8942310000000000001", manager.Dynamic }),
+		entry("C", 40003, func(e *manager.Entry) {
+			e.Address = netip.MustParseAddrPort("[2001:db8::1]:40003")
+			e.Ranges = e.Ranges[:1]
+		}),
+	} {
+		create(t, s, e)
+		got, err := s.EntryByAddress(t.Context(), e.Address)
+		if err != nil {
+			t.Fatalf("EntryByAddress: %v", err)
+		}
+		if d := cmp.Diff(e, got, equal...); d != "" {
+			t.Errorf("entry changed in the store (-stored +read):\n%s", d)
+		}
+		if n, err := s.CountEntries(t.Context()); err != nil || n != i+1 {
+			t.Errorf("CountEntries = %d, %v; want %d", n, err, i+1)
+		}
+	}
+	if _, err := s.EntryByAddress(t.Context(), netip.MustParseAddrPort("192.0.2.1:1")); !errors.Is(err, manager.ErrNotFound) {
+		t.Errorf("EntryByAddress of an unknown address: %v; want ErrNotFound", err)
+	}
+}
+
+func testTaken(t *testing.T, s manager.Store) {
+	create(t, s, entry("A", 40001))
+	if err := s.CreateEntry(t.Context(), entry("B", 40001)); !errors.Is(err, manager.ErrAddressTaken) {
+		t.Errorf("same address again: %v; want ErrAddressTaken", err)
+	}
+	create(t, s, entry("C", 40001, func(e *manager.Entry) { e.Address = netip.MustParseAddrPort("192.0.2.2:40001") }))
+	if err := s.CreateEntry(t.Context(), entry("A", 40009)); err == nil || errors.Is(err, manager.ErrAddressTaken) {
+		t.Errorf("same ID at another address: %v; want an error other than ErrAddressTaken", err)
+	}
+}
+
+func testQuarantine(t *testing.T, s manager.Store) {
+	ctx, addr := t.Context(), netip.MustParseAddr("192.0.2.1")
+	create(t, s, entry("A", 40001), entry("B", 40000))
+	if err := s.DeleteEntry(ctx, "A", t0.Add(time.Minute)); err != nil {
+		t.Fatalf("DeleteEntry: %v", err)
+	}
+	if err := s.DeleteEntry(ctx, "A", t0.Add(time.Minute)); !errors.Is(err, manager.ErrNotFound) {
+		t.Errorf("DeleteEntry again: %v; want ErrNotFound", err)
+	}
+	at := func(id string, d time.Duration) manager.Entry {
+		return entry(id, 40001, func(e *manager.Entry) { e.Created = t0.Add(d) })
+	}
+	ports := func(d time.Duration) []uint16 {
+		ps, err := s.TakenPorts(ctx, addr, t0.Add(d))
+		if err != nil {
+			t.Fatalf("TakenPorts: %v", err)
+		}
+		return ps
+	}
+	if err := s.CreateEntry(ctx, at("C", time.Minute-time.Millisecond)); !errors.Is(err, manager.ErrAddressTaken) {
+		t.Errorf("1 ms before the quarantine ends: %v; want ErrAddressTaken", err)
+	}
+	if d := cmp.Diff([]uint16{40000, 40001}, ports(time.Minute-time.Millisecond)); d != "" {
+		t.Errorf("ports in use and in quarantine (-want +got):\n%s", d)
+	}
+	if d := cmp.Diff([]uint16{40000}, ports(time.Minute)); d != "" {
+		t.Errorf("ports after the quarantine (-want +got):\n%s", d)
+	}
+	create(t, s, at("D", time.Minute))
+	if err := s.DeleteEntry(ctx, "D", t0.Add(3*time.Minute)); err != nil {
+		t.Fatalf("a second quarantine of the same port: %v", err)
+	}
+	if err := s.CreateEntry(ctx, at("E", 2*time.Minute)); !errors.Is(err, manager.ErrAddressTaken) {
+		t.Errorf("in the second quarantine: %v; want ErrAddressTaken", err)
+	}
+}
+
+func testLists(t *testing.T, s manager.Store) {
+	bySIM := func(e *manager.Entry) { e.SIMID, e.Strategy = "894", manager.Dynamic }
+	create(t, s,
+		entry("A", 1), entry("B", 2, bySIM), entry("C", 3, func(e *manager.Entry) { e.IMSI = "001010000000002" }),
+		entry("D", 4, func(e *manager.Entry) { e.OperatorID = "OP0000000002" }),
+		entry("E", 5, func(e *manager.Entry) { e.Expires = t0.Add(time.Second) }),
+		entry("F", 6, func(e *manager.Entry) { e.RelayID = "outer2" }))
+	for _, c := range []struct {
+		name string
+		q    manager.EntryQuery
+		at   time.Duration
+		want string
+	}{
+		{"all of one operator", manager.EntryQuery{OperatorID: op}, 0, "ABCEF"},
+		{"none that expired", manager.EntryQuery{OperatorID: op}, time.Second, "ABCF"},
+		{"by IMSI leaves out what was made by SIM ID", manager.EntryQuery{OperatorID: op, IMSI: "001010000000001"}, 0, "AEF"},
+		{"by SIM ID", manager.EntryQuery{OperatorID: op, SIMID: "894"}, 0, "B"},
+		{"first page", manager.EntryQuery{OperatorID: op, Limit: 2}, 0, "AB"},
+		{"next page", manager.EntryQuery{OperatorID: op, Limit: 2, After: "B"}, 0, "CE"},
+		{"another operator", manager.EntryQuery{OperatorID: "OP0000000002"}, 0, "D"},
+		{"nobody", manager.EntryQuery{OperatorID: "OP0000000003"}, 0, ""},
+	} {
+		es, err := s.Entries(t.Context(), c.q, t0.Add(c.at))
+		if err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		if got := ids(es); got != c.want {
+			t.Errorf("%s: %q; want %q", c.name, got, c.want)
+		}
+	}
+	es, err := s.RelayEntries(t.Context(), "outer1", t0.Add(time.Second))
+	if err != nil || ids(es) != "ABCD" {
+		t.Errorf("RelayEntries = %q, %v; want ABCD: all operators, nothing expired", ids(es), err)
+	}
+}
+
+func ids(es []manager.Entry) string {
+	var s string
+	for _, e := range es {
+		s += string(e.ID)
+	}
+	return s
+}
+
+func testExpiry(t *testing.T, s manager.Store) {
+	ctx := t.Context()
+	if next, err := s.NextExpiry(ctx); err != nil || !next.IsZero() {
+		t.Errorf("NextExpiry of an empty store = %v, %v; want the zero time", next, err)
+	}
+	in := func(d time.Duration) func(*manager.Entry) {
+		return func(e *manager.Entry) { e.Expires = t0.Add(d) }
+	}
+	create(t, s, entry("A", 1, in(3*time.Second)), entry("B", 2, in(time.Second)), entry("C", 3, in(2*time.Second)))
+	if next, err := s.NextExpiry(ctx); err != nil || !next.Equal(t0.Add(time.Second)) {
+		t.Errorf("NextExpiry = %v, %v; want B's", next, err)
+	}
+	expire := func(at time.Duration, limit int, want string) {
+		t.Helper()
+		gone, err := s.DeleteExpired(ctx, t0.Add(at), t0.Add(at+time.Minute), limit)
+		if err != nil || ids(gone) != want {
+			t.Errorf("DeleteExpired at %s = %q, %v; want %q", at, ids(gone), err, want)
+		}
+	}
+	expire(time.Second-time.Millisecond, 10, "")
+	expire(2*time.Second, 1, "B")
+	expire(2*time.Second, 10, "C")
+	expire(2*time.Second, 10, "")
+	if err := s.CreateEntry(ctx, entry("D", 2, func(e *manager.Entry) { e.Created = t0.Add(30 * time.Second) })); !errors.Is(err, manager.ErrAddressTaken) {
+		t.Errorf("the port of an expired entry at once: %v; want ErrAddressTaken", err)
+	}
+	expire(2*time.Minute, 10, "A")
+	create(t, s, entry("E", 2, func(e *manager.Entry) { e.Created = t0.Add(2 * time.Minute) }))
+}
+
+func testRace(t *testing.T, s manager.Store) {
+	var wg sync.WaitGroup
+	var won, other atomic.Int64
+	for i := range 16 {
+		wg.Go(func() {
+			err := s.CreateEntry(context.WithoutCancel(t.Context()), entry(fmt.Sprintf("E%d", i), 40001))
+			switch {
+			case err == nil:
+				won.Add(1)
+			case !errors.Is(err, manager.ErrAddressTaken):
+				other.Add(1)
+				t.Errorf("CreateEntry: %v", err)
+			}
+		})
+	}
+	wg.Wait()
+	if won.Load() != 1 {
+		t.Errorf("%d claims of one address succeeded; want 1", won.Load())
+	}
+}
+
+func testSigningKeys(t *testing.T, s manager.Store) {
+	ctx := t.Context()
+	if keys, err := s.SigningKeys(ctx); err != nil || len(keys) != 0 {
+		t.Fatalf("SigningKeys of an empty store = %v, %v", keys, err)
+	}
+	first := manager.SigningKey{ID: "k1", Seed: make([]byte, 32), Created: t0}
+	for _, id := range []string{"k1", "k2"} {
+		k := first
+		k.ID = id
+		got, err := s.AddSigningKey(ctx, k)
+		if err != nil {
+			t.Fatalf("AddSigningKey(%s): %v", id, err)
+		}
+		if d := cmp.Diff(first, got); d != "" {
+			t.Errorf("AddSigningKey(%s) (-want +got):\n%s", id, d)
+		}
+	}
+	keys, err := s.SigningKeys(ctx)
+	if err != nil || len(keys) != 1 {
+		t.Errorf("SigningKeys = %v, %v; want only the first", keys, err)
+	}
+}
