@@ -1,0 +1,187 @@
+package relay
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+)
+
+// The handshake between the relays is HTTP/1.1 CONNECT (RFC 9110 clause 9.3.6)
+// with the manager's ticket as bearer credential (RFC 6750) for the proxy:
+//
+//	CONNECT 10.60.0.7:22 HTTP/1.1
+//	Host: 10.60.0.7:22
+//	Proxy-Authorization: Bearer <ticket>
+//
+// After the empty line of a 200 answer the connection carries the device's bytes.
+// Any other answer has the reason in X-Simreach-Error, and the connection ends.
+
+// MaxHead is the largest head of a request or an answer, in bytes.
+const MaxHead = 8 << 10
+
+// HeaderError is the response header that carries a Refusal.
+const HeaderError = "X-Simreach-Error"
+
+var (
+	// ErrHeadTooLarge is a head that does not end within MaxHead bytes.
+	ErrHeadTooLarge = errors.New("head larger than 8 KiB")
+	// ErrMalformed is a head that is not HTTP, or not what the handshake allows.
+	ErrMalformed = errors.New("malformed head")
+)
+
+// Request is what an outer relay asks of an inner one.
+type Request struct {
+	Target netip.AddrPort // the device
+	Ticket string
+}
+
+// Connect asks the inner relay behind c for a connection (R15). When it returns
+// nil, c carries the device's bytes and not one of them has been read. A Refusal
+// is the inner relay's answer; other errors are of the connection. When ctx ends
+// Connect fails; it does not close c.
+func Connect(ctx context.Context, c net.Conn, r Request) error {
+	defer bound(ctx, c)()
+	if _, err := io.WriteString(c, r.head()); err != nil {
+		return fmt.Errorf("connect %s: %w", r.Target, err)
+	}
+	head, err := readHead(c)
+	if err != nil {
+		return fmt.Errorf("connect %s: %w", r.Target, err)
+	}
+	if err := parseResponse(head); err != nil {
+		return fmt.Errorf("connect %s: %w", r.Target, err)
+	}
+	return nil
+}
+
+func (r Request) head() string {
+	head := fmt.Sprintf("CONNECT %[1]s HTTP/1.1\r\nHost: %[1]s\r\n", r.Target)
+	if r.Ticket != "" {
+		head += "Proxy-Authorization: Bearer " + r.Ticket + "\r\n"
+	}
+	return head + "\r\n"
+}
+
+func parseResponse(head []byte) error {
+	resp, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(head)), &http.Request{Method: http.MethodConnect})
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode/100 == 2 {
+		return nil
+	}
+	if reason := Refusal(resp.Header.Get(HeaderError)); refusals[reason] != 0 {
+		return reason
+	}
+	return UnknownRefusal
+}
+
+// ReadRequest reads an outer relay's request from c, and not one byte more. It
+// returns ErrMalformed, ErrHeadTooLarge or the connection's error. When ctx ends it
+// fails; it does not close c.
+func ReadRequest(ctx context.Context, c net.Conn) (Request, error) {
+	defer bound(ctx, c)()
+	head, err := readHead(c)
+	if err != nil {
+		return Request{}, fmt.Errorf("read request: %w", err)
+	}
+	return parseRequest(head)
+}
+
+func parseRequest(head []byte) (Request, error) {
+	bad := func(why any) (Request, error) { return Request{}, fmt.Errorf("%w: %v", ErrMalformed, why) }
+	h, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(head)))
+	if err != nil {
+		return bad(err)
+	}
+	switch {
+	case h.Method != http.MethodConnect:
+		return bad("method is not CONNECT")
+	case h.ProtoMajor != 1 || h.ProtoMinor != 1:
+		return bad("not HTTP/1.1")
+	case h.ContentLength != 0 || len(h.TransferEncoding) != 0:
+		return bad("CONNECT with a body")
+	}
+	target, err := netip.ParseAddrPort(h.RequestURI)
+	if err != nil || target.Port() == 0 || target.Addr().Zone() != "" {
+		return bad("target is not address:port")
+	}
+	auth := h.Header.Values("Proxy-Authorization")
+	if len(auth) > 1 {
+		return bad("several Proxy-Authorization headers")
+	}
+	r := Request{Target: target}
+	if len(auth) == 1 {
+		scheme, ticket, ok := strings.Cut(auth[0], " ")
+		if !ok || !strings.EqualFold(scheme, "Bearer") {
+			return bad("Proxy-Authorization is not Bearer")
+		}
+		r.Ticket = strings.TrimSpace(ticket)
+	}
+	return r, nil
+}
+
+// Accept tells the outer relay that the device is reached: raw bytes follow.
+func Accept(ctx context.Context, c net.Conn) error {
+	defer bound(ctx, c)()
+	_, err := io.WriteString(c, "HTTP/1.1 200 Connection established\r\n\r\n")
+	return err
+}
+
+// Refuse tells the outer relay why not. The caller closes c.
+func Refuse(ctx context.Context, c net.Conn, why Refusal) error {
+	defer bound(ctx, c)()
+	status := refusals[why]
+	if status == 0 {
+		status = http.StatusBadGateway
+	}
+	_, err := fmt.Fprintf(c, "HTTP/1.1 %d %s\r\n%s: %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+		status, http.StatusText(status), HeaderError, string(why))
+	return err
+}
+
+const headEnd = "\r\n\r\n"
+
+// readHead reads up to and including the first empty line. What follows it stays
+// in r: a read never asks for more bytes than are missing from the empty line at
+// least. That costs some hundred small reads for a handshake, and saves every
+// connection a wrapper around bytes that came too early.
+func readHead(r io.Reader) ([]byte, error) {
+	head := make([]byte, 0, 1024)
+	var step [len(headEnd)]byte
+	for {
+		missing := len(headEnd) - overlap(head)
+		if missing == 0 {
+			return head, nil
+		}
+		if len(head)+missing > MaxHead {
+			return nil, ErrHeadTooLarge
+		}
+		n, err := r.Read(step[:missing])
+		head = append(head, step[:n]...)
+		if err != nil && overlap(head) < len(headEnd) {
+			if err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
+			return nil, err
+		}
+	}
+}
+
+// overlap returns how many bytes of an empty line head ends with.
+func overlap(head []byte) int {
+	for n := min(len(headEnd), len(head)); n > 0; n-- {
+		if string(head[len(head)-n:]) == headEnd[:n] {
+			return n
+		}
+	}
+	return 0
+}

@@ -1,0 +1,340 @@
+package relay
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// opaque hides what a kernel socket can do beyond Conn and SetLinger, as a
+// userspace stack's connection.
+type opaque struct{ c *net.TCPConn }
+
+func (o opaque) Read(b []byte) (int, error)         { return o.c.Read(b) }
+func (o opaque) Write(b []byte) (int, error)        { return o.c.Write(b) }
+func (o opaque) Close() error                       { return o.c.Close() }
+func (o opaque) CloseWrite() error                  { return o.c.CloseWrite() }
+func (o opaque) SetLinger(n int) error              { return o.c.SetLinger(n) }
+func (o opaque) LocalAddr() net.Addr                { return o.c.LocalAddr() }
+func (o opaque) RemoteAddr() net.Addr               { return o.c.RemoteAddr() }
+func (o opaque) SetDeadline(t time.Time) error      { return o.c.SetDeadline(t) }
+func (o opaque) SetReadDeadline(t time.Time) error  { return o.c.SetReadDeadline(t) }
+func (o opaque) SetWriteDeadline(t time.Time) error { return o.c.SetWriteDeadline(t) }
+
+func asKernel(c *net.TCPConn) Conn    { return c }
+func asUserspace(c *net.TCPConn) Conn { return opaque{c} }
+
+// tcpPair returns the two ends of a loopback connection.
+func tcpPair(t testing.TB) (near, far *net.TCPConn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	dialed, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { dialed.Close(); accepted.Close() })
+	return accepted.(*net.TCPConn), dialed.(*net.TCPConn)
+}
+
+// bench is a client and a device with a relay between them.
+type bench struct {
+	client, device *net.TCPConn
+	counters       Counters
+	cut            context.CancelCauseFunc
+	result         chan Result
+}
+
+func newBench(t testing.TB, as func(*net.TCPConn) Conn) *bench {
+	a, client := tcpPair(t)
+	b, device := tcpPair(t)
+	x := &bench{client: client, device: device, result: make(chan Result, 1)}
+	deadline := time.Now().Add(20 * time.Second) // a test that hangs says where
+	client.SetDeadline(deadline)
+	device.SetDeadline(deadline)
+	ctx, cut := context.WithCancelCause(t.Context())
+	x.cut = cut
+	var r Relayer
+	var wg sync.WaitGroup
+	wg.Go(func() { x.result <- r.Relay(ctx, as(a), as(b), &x.counters) })
+	t.Cleanup(func() { cut(nil); wg.Wait() })
+	return x
+}
+
+func (x *bench) wait(t testing.TB, why string) Result {
+	t.Helper()
+	select {
+	case r := <-x.result:
+		return r
+	case <-time.After(10 * time.Second):
+		t.Fatalf("the relay still runs: %s", why)
+		return Result{}
+	}
+}
+
+func send(t testing.TB, c *net.TCPConn, s string) {
+	t.Helper()
+	if _, err := io.WriteString(c, s); err != nil {
+		t.Fatalf("write %q: %v", s, err)
+	}
+}
+
+func expect(t testing.TB, c *net.TCPConn, want, why string) {
+	t.Helper()
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(c, got); err != nil || string(got) != want {
+		t.Fatalf("%s: read %q, %v; want %q", why, got, err, want)
+	}
+}
+
+func expectEOF(t testing.TB, c *net.TCPConn, why string) {
+	t.Helper()
+	if n, err := c.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		t.Fatalf("%s: read %d bytes, %v; want EOF", why, n, err)
+	}
+}
+
+func expectReset(t testing.TB, c *net.TCPConn, why string) {
+	t.Helper()
+	_, err := io.Copy(io.Discard, c)
+	if !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
+		t.Fatalf("%s: read ended with %v; want a reset", why, err)
+	}
+}
+
+// expectResetWriter is for an end that has received FIN: its reads say EOF also
+// after a reset, its writes fail.
+func expectResetWriter(t testing.TB, c *net.TCPConn, why string) {
+	t.Helper()
+	for {
+		_, err := c.Write([]byte("x"))
+		if errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
+			return
+		}
+		if err != nil {
+			t.Fatalf("%s: write failed with %v; want a reset", why, err)
+		}
+	}
+}
+
+func forBoth(t *testing.T, f func(t *testing.T, as func(*net.TCPConn) Conn)) {
+	t.Run("kernel", func(t *testing.T) { f(t, asKernel) })
+	t.Run("userspace", func(t *testing.T) { f(t, asUserspace) })
+}
+
+func TestHalfClose(t *testing.T) {
+	type end func(*bench) *net.TCPConn
+	client := func(x *bench) *net.TCPConn { return x.client }
+	device := func(x *bench) *net.TCPConn { return x.device }
+	for _, c := range []struct {
+		name        string
+		first, then end
+	}{{"the client ends first", client, device}, {"the device ends first", device, client}} {
+		t.Run(c.name, func(t *testing.T) {
+			forBoth(t, func(t *testing.T, as func(*net.TCPConn) Conn) {
+				x := newBench(t, as)
+				first, then := c.first(x), c.then(x)
+				send(t, first, "last words")
+				if err := first.CloseWrite(); err != nil {
+					t.Fatal(err)
+				}
+				expect(t, then, "last words", "what was sent before FIN")
+				expectEOF(t, then, "FIN travels on")
+				for range 3 { // the other direction lives on, both ways in time
+					send(t, then, "answer")
+					expect(t, first, "answer", "data against a half-closed direction")
+				}
+				if err := then.CloseWrite(); err != nil {
+					t.Fatal(err)
+				}
+				expectEOF(t, first, "the second FIN")
+				r := x.wait(t, "both directions have ended")
+				if r.Cause != Closed || r.Err != nil {
+					t.Errorf("result %v, %v; want closed without an error", r.Cause, r.Err)
+				}
+				up, down := uint64(10), uint64(18)
+				if c.name == "the device ends first" {
+					up, down = down, up
+				}
+				if r.AToB != up || r.BToA != down || x.counters.AToB.Load() != up || x.counters.BToA.Load() != down {
+					t.Errorf("counted %d up and %d down; want %d and %d", r.AToB, r.BToA, up, down)
+				}
+			})
+		})
+	}
+}
+
+func TestEmptyConnectionCloses(t *testing.T) {
+	forBoth(t, func(t *testing.T, as func(*net.TCPConn) Conn) {
+		x := newBench(t, as)
+		x.client.Close()
+		expectEOF(t, x.device, "the client's close arrives as FIN")
+		x.device.Close()
+		if r := x.wait(t, "both have closed"); r.Cause != Closed {
+			t.Errorf("cause %v; want closed", r.Cause)
+		}
+	})
+}
+
+func TestResetTravels(t *testing.T) {
+	forBoth(t, func(t *testing.T, as func(*net.TCPConn) Conn) {
+		x := newBench(t, as)
+		send(t, x.client, "hello")
+		expect(t, x.device, "hello", "data before the reset")
+		Abort(x.client)
+		expectReset(t, x.device, "the client's reset")
+		if r := x.wait(t, "the client was reset"); r.Cause != ResetA || r.Err == nil {
+			t.Errorf("result %v, %v; want reset-a with an error", r.Cause, r.Err)
+		}
+		x = newBench(t, as)
+		send(t, x.device, "hello")
+		expect(t, x.client, "hello", "data before the reset")
+		Abort(x.device)
+		expectReset(t, x.client, "the device's reset")
+		if r := x.wait(t, "the device was reset"); r.Cause != ResetB || r.Err == nil {
+			t.Errorf("result %v, %v; want reset-b with an error", r.Cause, r.Err)
+		}
+	})
+}
+
+// The trap of relays: nobody reads from a side that has sent FIN, so its reset
+// goes unseen while the other side is silent.
+func TestResetAfterFIN(t *testing.T) {
+	x := newBench(t, asKernel)
+	x.client.CloseWrite()
+	expectEOF(t, x.device, "FIN travels on")
+	Abort(x.client)
+	if r := x.wait(t, "the client is gone"); r.Cause != ResetA {
+		t.Errorf("cause %v; want reset-a", r.Cause)
+	}
+	expectResetWriter(t, x.device, "a reset after FIN reaches a device that says nothing")
+}
+
+func TestCutResetsBoth(t *testing.T) {
+	forBoth(t, func(t *testing.T, as func(*net.TCPConn) Conn) {
+		for _, halfClosed := range []bool{false, true} {
+			x := newBench(t, as)
+			if halfClosed {
+				x.client.CloseWrite()
+				expectEOF(t, x.device, "FIN travels on")
+			}
+			why := errors.New("expired")
+			x.cut(why)
+			expectReset(t, x.client, "the client of a cut connection")
+			if halfClosed {
+				expectResetWriter(t, x.device, "the device of a cut connection")
+			} else {
+				expectReset(t, x.device, "the device of a cut connection")
+			}
+			if r := x.wait(t, "it was cut"); r.Cause != Cut || r.Err != why {
+				t.Errorf("half-closed %v: result %v, %v; want cut with the context's cause", halfClosed, r.Cause, r.Err)
+			}
+		}
+	})
+}
+
+func TestBulkBothWays(t *testing.T) {
+	forBoth(t, func(t *testing.T, as func(*net.TCPConn) Conn) {
+		x := newBench(t, as)
+		data := make([]byte, 8<<20)
+		rand.Read(data)
+		var wg sync.WaitGroup
+		for _, c := range []*net.TCPConn{x.client, x.device} {
+			wg.Go(func() {
+				if _, err := c.Write(data); err != nil {
+					t.Errorf("write: %v", err)
+				}
+				c.CloseWrite()
+			})
+			wg.Go(func() {
+				got, err := io.ReadAll(c)
+				if err != nil || !bytes.Equal(got, data) {
+					t.Errorf("read %d bytes, %v; want the %d sent, unchanged", len(got), err, len(data))
+				}
+			})
+		}
+		wg.Wait()
+		if r := x.wait(t, "all is sent"); r.AToB != uint64(len(data)) || r.BToA != uint64(len(data)) || r.Cause != Closed {
+			t.Errorf("result %+v; want %d bytes each way", r, len(data))
+		}
+	})
+}
+
+// Bytes are counted while a connection lives, not when it ends.
+func TestCountsWhileAlive(t *testing.T) {
+	forBoth(t, func(t *testing.T, as func(*net.TCPConn) Conn) {
+		x := newBench(t, as)
+		send(t, x.client, "ping")
+		expect(t, x.device, "ping", "up")
+		send(t, x.device, "pong!")
+		expect(t, x.client, "pong!", "down")
+		// The byte counts follow the write that the peer has seen; a second round
+		// trip orders them before this line.
+		send(t, x.client, "p")
+		expect(t, x.device, "p", "up again")
+		send(t, x.device, "p")
+		expect(t, x.client, "p", "down again")
+		if up, down := x.counters.AToB.Load(), x.counters.BToA.Load(); up < 4 || down < 5 {
+			t.Errorf("counted %d up and %d down on a live connection; want at least 4 and 5", up, down)
+		}
+	})
+}
+
+func BenchmarkBulk(b *testing.B) {
+	for _, c := range []struct {
+		name string
+		as   func(*net.TCPConn) Conn
+	}{{"splice", asKernel}, {"buffered", asUserspace}} {
+		b.Run(c.name, func(b *testing.B) {
+			x := newBench(b, c.as)
+			x.client.SetDeadline(time.Time{})
+			x.device.SetDeadline(time.Time{})
+			block := make([]byte, 1<<20)
+			b.SetBytes(int64(len(block)))
+			var wg sync.WaitGroup
+			wg.Go(func() { io.Copy(io.Discard, x.device) })
+			for b.Loop() {
+				if _, err := x.client.Write(block); err != nil {
+					b.Fatal(err)
+				}
+			}
+			x.client.Close()
+			x.device.CloseWrite()
+			wg.Wait()
+		})
+	}
+}
+
+func BenchmarkRoundTrip(b *testing.B) {
+	x := newBench(b, asKernel)
+	x.client.SetDeadline(time.Time{})
+	x.device.SetDeadline(time.Time{})
+	var wg sync.WaitGroup
+	wg.Go(func() { io.Copy(x.device, x.device); x.device.CloseWrite() })
+	buf := make([]byte, 64)
+	b.ReportAllocs()
+	for b.Loop() {
+		x.client.Write(buf)
+		io.ReadFull(x.client, buf)
+	}
+	x.client.CloseWrite()
+	wg.Wait()
+}

@@ -1,0 +1,134 @@
+package relay
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// spliceMin is from how many waiting bytes on a splice is cheaper than a copy
+// through a buffer.
+const spliceMin = 16 << 10
+
+// copyTCP copies between kernel sockets until EOF, for which it returns nil. It
+// waits without a buffer and then moves exactly what has arrived: a buffer or a
+// splice pipe is held only while bytes move, and they are counted as they do.
+func (d *direction) copyTCP(r *Relayer, dst, src *net.TCPConn) error {
+	w, err := newWaiter(src)
+	if err != nil {
+		return readError{err}
+	}
+	limited := io.LimitedReader{R: src}
+	for {
+		n, err := w.readable()
+		if err != nil {
+			return readError{err}
+		}
+		if n >= spliceMin {
+			limited.N = int64(n)
+			m, err := dst.ReadFrom(&limited)
+			d.count(int(m))
+			if err != nil {
+				// The bytes were there, so it is the writing that failed.
+				return writeError{err}
+			}
+			continue
+		}
+		buf := r.buffer()
+		err = d.move(buf[:])
+		r.buffers.Put(buf)
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// watchReset blocks until c, which has received FIN, is reset, and returns that
+// error. It returns nil when c is closed or its read deadline passes, and at once
+// for connections that are not the kernel's.
+func watchReset(c Conn) error {
+	t, ok := c.(*net.TCPConn)
+	if !ok {
+		return nil
+	}
+	w, err := newWaiter(t)
+	if err != nil {
+		return nil
+	}
+	err = w.hangup()
+	if errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil
+	}
+	return err
+}
+
+// waiter waits for events of a socket in the runtime's poller, without reading.
+type waiter struct {
+	raw     syscall.RawConn
+	fds     [1]unix.PollFd
+	n       int
+	err     error
+	isReady func(fd uintptr) bool
+	isHup   func(fd uintptr) bool
+}
+
+func newWaiter(c *net.TCPConn) (*waiter, error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	w := &waiter{raw: raw}
+	w.isReady = func(fd uintptr) bool { // made once: a closure per wait would be garbage
+		if w.poll(fd, unix.POLLIN) == 0 {
+			return false
+		}
+		w.n, w.err = unix.IoctlGetInt(int(fd), unix.TIOCINQ)
+		return true
+	}
+	w.isHup = func(fd uintptr) bool {
+		if w.poll(fd, 0)&(unix.POLLERR|unix.POLLHUP) == 0 {
+			return false
+		}
+		// POLLHUP without an error is both directions having ended in order.
+		e, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
+		if err == nil && e != 0 {
+			err = os.NewSyscallError("poll", syscall.Errno(e))
+		}
+		w.err = err
+		return true
+	}
+	return w, nil
+}
+
+func (w *waiter) poll(fd uintptr, events int16) int16 {
+	w.fds[0] = unix.PollFd{Fd: int32(fd), Events: events}
+	if n, err := unix.Poll(w.fds[:], 0); n <= 0 || err != nil {
+		return 0 // EINTR does not happen with a zero timeout
+	}
+	return w.fds[0].Revents
+}
+
+// readable waits until a read would not block and returns how many bytes wait: 0
+// when the read will say EOF or fail.
+func (w *waiter) readable() (int, error) {
+	if err := w.raw.Read(w.isReady); err != nil {
+		return 0, err
+	}
+	return w.n, w.err
+}
+
+// hangup waits until the socket has failed or both its directions have ended.
+func (w *waiter) hangup() error {
+	w.err = nil
+	if err := w.raw.Read(w.isHup); err != nil {
+		return err
+	}
+	return w.err
+}
