@@ -1,0 +1,64 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"net/netip"
+
+	"github.com/simreach/simreach/internal/dgram"
+	"github.com/simreach/simreach/nf/sbi"
+	"github.com/simreach/simreach/nf/smf"
+)
+
+// SMF is the configuration of the smf role.
+type SMF struct {
+	SMF  smf.Config        `yaml:"smf"`
+	SBI  netip.AddrPort    `yaml:"sbi"`  // where it serves Nsmf
+	UDM  string            `yaml:"udm"`  // base URL of the UDM
+	AMFs map[string]string `yaml:"amfs"` // base URLs by instance ID
+}
+
+// Run implements Role.
+func (c *SMF) Run(ctx context.Context, log *slog.Logger, ready func()) error {
+	o := sbi.ClientOptions{CallbackURL: "http://" + c.SBI.String()}
+	u, err := sbi.NewClient(c.UDM, o)
+	if err != nil {
+		return err
+	}
+	defer u.Close()
+	amfs := map[sbi.NFID]sbi.Communication{}
+	for id, url := range c.AMFs {
+		a, err := sbi.NewClient(url, o)
+		if err != nil {
+			return err
+		}
+		defer a.Close()
+		amfs[sbi.NFID(id)] = a
+	}
+	n4, err := dgram.Listen(ctx, c.SMF.N4)
+	if err != nil {
+		return err
+	}
+	s, err := smf.New(c.SMF, smf.Deps{
+		Log: log, N4: n4, SubscriberData: u, UEContext: u, Rand: rand.Reader,
+		AMF: func(id sbi.NFID) (sbi.Communication, error) {
+			a, ok := amfs[id]
+			if !ok {
+				return nil, fmt.Errorf("no AMF %s in the configuration", id)
+			}
+			return a, nil
+		},
+	})
+	if err != nil {
+		_ = n4.Close()
+		return err
+	}
+	srv, err := serveSBI(ctx, c.SBI, sbi.Services{Sessions: s, SessionEvents: s, SessionControl: s, Log: log})
+	if err != nil {
+		_ = n4.Close()
+		return err
+	}
+	return serve(ctx, ready, s, srv)
+}

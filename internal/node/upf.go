@@ -1,0 +1,94 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+
+	"github.com/simreach/simreach/internal/dgram"
+	"github.com/simreach/simreach/internal/ident"
+	"github.com/simreach/simreach/internal/tun"
+	"github.com/simreach/simreach/netns"
+	"github.com/simreach/simreach/nf/upf"
+)
+
+// UPF is the configuration of the upf role.
+type UPF struct {
+	UPF upf.Config     `yaml:"upf"`
+	N4  netip.AddrPort `yaml:"n4"` // PFCP; the port is 8805 as a rule
+	N3  netip.AddrPort `yaml:"n3"` // GTP-U; the port is 2152 as a rule
+	N6  []N6           `yaml:"n6"` // one for each network instance
+}
+
+// N6 is a TUN towards a data network. The kernel routes between it and the rest of
+// the namespace, which must forward.
+type N6 struct {
+	DNN       ident.DNN      `yaml:"dnn"`
+	Interface string         `yaml:"interface"` // name of the TUN; at most 15 characters
+	MTU       int            `yaml:"mtu"`       // bytes; 0 means 1400
+	Pools     []netip.Prefix `yaml:"pools"`     // UE addresses, routed into the TUN
+}
+
+// Run implements Role.
+func (c *UPF) Run(ctx context.Context, log *slog.Logger, ready func()) (err error) {
+	d := upf.Deps{Log: log, N6: map[ident.DNN]tun.Device{}}
+	defer func() {
+		if err != nil && ctx.Err() == nil { // Run closes them otherwise
+			for _, dev := range d.N6 {
+				_ = dev.Close()
+			}
+		}
+	}()
+	for _, n := range c.N6 {
+		dev, err := openN6(n)
+		if err != nil {
+			return err
+		}
+		d.N6[n.DNN] = dev
+	}
+	if d.N4, err = dgram.Listen(ctx, c.N4); err != nil {
+		return err
+	}
+	if d.N3, err = dgram.Listen(ctx, c.N3); err != nil {
+		return errors.Join(err, d.N4.Close())
+	}
+	u, err := upf.New(c.UPF, d)
+	if err != nil {
+		return errors.Join(err, d.N4.Close(), d.N3.Close())
+	}
+	return serve(ctx, ready, u)
+}
+
+func openN6(n N6) (tun.Device, error) {
+	if n.MTU == 0 {
+		n.MTU = datapathMTU
+	}
+	ns, err := netns.Self()
+	if err != nil {
+		return nil, err
+	}
+	defer ns.Close()
+	var dev tun.Device
+	err = ns.Do(func() error {
+		dev, err = tun.Open(tun.Config{Name: n.Interface, MTU: n.MTU})
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("N6 of %s: %w", n.DNN, err)
+	}
+	err = ns.Configure(dev.Name())
+	for _, p := range n.Pools {
+		if err == nil {
+			err = ns.Route(p, netip.Addr{}, dev.Name())
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("N6 of %s: %w", n.DNN, err), dev.Close())
+	}
+	return dev, nil
+}
+
+// datapathMTU keeps the outer packet within 1500 bytes.
+const datapathMTU = 1400

@@ -1,0 +1,156 @@
+package plan
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/simreach/simreach/internal/ident"
+	"github.com/simreach/simreach/manager/api"
+	"github.com/simreach/simreach/scenarios/lab"
+)
+
+// ManagerClient reaches a topology's manager over its REST interface, as a client with
+// the operator's credentials. It implements lab.Manager.
+type ManagerClient struct {
+	at      netip.AddrPort
+	secrets Secrets
+
+	mu    sync.Mutex // guards login
+	login *api.Client
+	from  lab.Client // who waits for the directory
+}
+
+var _ lab.Manager = (*ManagerClient)(nil)
+
+// NewManagerClient returns a client for the REST interface at an address; from is the
+// host that calls when no client of the scenario does.
+func NewManagerClient(at netip.AddrPort, k Secrets, from lab.Client) *ManagerClient {
+	return &ManagerClient{at: at, secrets: k, from: from}
+}
+
+// client returns an authenticated client that connects from a host.
+func (m *ManagerClient) client(ctx context.Context, from lab.Client) (*api.Client, func(), error) {
+	t := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return from.Dial(ctx, m.at) }}
+	c := api.Client{URL: "http://" + m.at.String(), HTTP: &http.Client{Transport: t}}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.login == nil {
+		in, err := c.Login(ctx, api.AuthRequest{AuthKeyID: m.secrets.AuthKeyID, AuthKey: m.secrets.AuthKey})
+		if err != nil {
+			t.CloseIdleConnections()
+			return nil, nil, fmt.Errorf("log in at the manager: %w", err)
+		}
+		m.login = in
+	}
+	c.Credentials = m.login.Credentials
+	return &c, t.CloseIdleConnections, nil
+}
+
+// call runs f with an authenticated client. A manager that was restarted may not
+// know the token any more: then it logs in again, once.
+func (m *ManagerClient) call(ctx context.Context, from lab.Client, f func(*api.Client) error) error {
+	for again := true; ; again = false {
+		c, done, err := m.client(ctx, from)
+		if err != nil {
+			return apiError(err)
+		}
+		err = f(c)
+		done()
+		if e, ok := errors.AsType[*api.Error](err); ok && e.Status == http.StatusUnauthorized && again {
+			m.mu.Lock()
+			m.login = nil
+			m.mu.Unlock()
+			continue
+		}
+		return apiError(err)
+	}
+}
+
+func apiError(err error) error {
+	if e, ok := errors.AsType[*api.Error](err); ok {
+		return &lab.APIError{Status: e.Status, Code: e.Code, Message: e.Message}
+	}
+	return err
+}
+
+// Create implements lab.Manager.
+func (m *ManagerClient) Create(ctx context.Context, from lab.Client, r lab.AccessRequest) (lab.Access, error) {
+	req := api.CreateRequest{Destination: &api.Destination{IMSI: string(r.IMSI), Port: float64(r.Port)}}
+	if r.Duration > 0 {
+		s := r.Duration.Seconds()
+		req.Duration = &s
+	}
+	if r.Ranges != nil {
+		req.Source = &api.Source{}
+		for _, p := range r.Ranges {
+			req.Source.IPRanges = append(req.Source.IPRanges, p.String())
+		}
+	}
+	var got api.PortMapping
+	err := m.call(ctx, from, func(c *api.Client) (err error) {
+		got, err = c.Create(ctx, req)
+		return err
+	})
+	if err != nil {
+		return lab.Access{}, err
+	}
+	return access(got)
+}
+
+func access(p api.PortMapping) (lab.Access, error) {
+	at, err := netip.ParseAddrPort(p.Endpoint)
+	if err != nil {
+		return lab.Access{}, fmt.Errorf("the manager's answer: %w", err)
+	}
+	return lab.Access{Relay: at, IMSI: ident.IMSI(p.IMSI), Port: uint16(p.Destination.Port), Expires: time.UnixMilli(p.ExpiredTime)}, nil
+}
+
+// Delete implements lab.Manager.
+func (m *ManagerClient) Delete(ctx context.Context, a lab.Access) error {
+	return m.call(ctx, m.from, func(c *api.Client) error { return c.Delete(ctx, a.Relay) })
+}
+
+// List implements lab.Manager.
+func (m *ManagerClient) List(ctx context.Context) ([]lab.Access, error) {
+	var list []api.PortMapping
+	err := m.call(ctx, m.from, func(c *api.Client) (err error) {
+		list, err = c.List(ctx)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	var out []lab.Access
+	for _, p := range list {
+		a, err := access(p)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, a)
+	}
+	return out, nil
+}
+
+// AwaitDirectory implements lab.Manager: the manager answers when it is so.
+func (m *ManagerClient) AwaitDirectory(ctx context.Context, imsi ident.IMSI, attached bool) (lab.Attachment, error) {
+	for {
+		var got api.Attachment
+		err := m.call(ctx, m.from, func(c *api.Client) (err error) {
+			got, err = c.AwaitAttachment(ctx, string(imsi), attached)
+			return err
+		})
+		if err != nil {
+			return lab.Attachment{}, err
+		}
+		if got.Attached == attached {
+			a, _ := netip.ParseAddr(got.Address) // empty while detached
+			return lab.Attachment{UPF: got.UPF, Address: a}, nil
+		}
+	}
+}
