@@ -1,0 +1,156 @@
+package netnsrun
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/simreach/simreach/netns"
+)
+
+// stateDir holds a lock file per run. A runner that died released its lock with
+// its last breath, whatever killed it: that is how Clean tells.
+const stateDir = "/run/simreach"
+
+// lockRun takes the run's lock for the life of the returned file.
+func lockRun(run string) (*os.File, error) {
+	if err := os.MkdirAll(stateDir, 0o755); err != nil {
+		return nil, fmt.Errorf("state directory: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(stateDir, run+".lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("lock run %s: %w", run, err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("lock run %s: %w", run, err), f.Close())
+	}
+	return f, nil
+}
+
+func unlockRun(f *os.File) error {
+	return errors.Join(os.Remove(f.Name()), f.Close())
+}
+
+// Runs returns the IDs of the runs that have namespaces on this machine.
+func Runs() ([]string, error) {
+	names, err := netns.List(netns.Prefix)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, n := range names {
+		id, _, ok := strings.Cut(strings.TrimPrefix(n, netns.Prefix), "-")
+		if ok && !slices.Contains(out, id) {
+			out = append(out, id)
+		}
+	}
+	return out, nil
+}
+
+// Clean removes what crashed runs left: their processes, namespaces and links. It
+// reports the runs it removed and those it left because they are alive.
+func Clean() (removed, alive []string, err error) {
+	runs, err := Runs()
+	if err != nil {
+		return nil, nil, err
+	}
+	locks, lerr := filepath.Glob(filepath.Join(stateDir, "*.lock"))
+	for _, l := range locks { // a run may have crashed before its first namespace
+		if id := strings.TrimSuffix(filepath.Base(l), ".lock"); !slices.Contains(runs, id) {
+			runs = append(runs, id)
+		}
+	}
+	errs := []error{lerr}
+	for _, run := range runs {
+		lock, err := lockRun(run)
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			alive = append(alive, run)
+			continue
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		errs = append(errs, removeRun(run), unlockRun(lock))
+		removed = append(removed, run)
+	}
+	return removed, alive, errors.Join(errs...)
+}
+
+func removeRun(run string) error {
+	names, err := netns.List(netns.Prefix + run + "-")
+	errs := []error{err}
+	for _, n := range names {
+		errs = append(errs, endProcesses(n), netns.Remove(n))
+	}
+	links, err := netns.HostLinks(hostLink(run))
+	errs = append(errs, err)
+	for _, l := range links {
+		errs = append(errs, netns.RemoveHostLink(l))
+	}
+	return errors.Join(errs...)
+}
+
+// endProcesses kills what still runs inside one of our namespaces: nothing else
+// can be there.
+func endProcesses(name string) error {
+	ns, err := netns.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	deadline := time.NewTimer(stopTimeout)
+	defer deadline.Stop()
+	for {
+		pids, err := ns.Processes()
+		if err != nil || len(pids) == 0 {
+			return err
+		}
+		for _, pid := range pids {
+			_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended meanwhile
+		}
+		select {
+		case <-deadline.C:
+			return fmt.Errorf("namespace %s: processes %v do not end", name, pids)
+		case <-time.After(10 * time.Millisecond): // the kernel has no event for "not my child ended"
+		}
+	}
+}
+
+// Enter returns the namespace of a node of a run. With run empty there must be
+// exactly one run that has the node.
+func Enter(run, node string) (*netns.NS, error) {
+	runs := []string{run}
+	if run == "" {
+		var err error
+		if runs, err = Runs(); err != nil {
+			return nil, err
+		}
+	}
+	var found []string
+	for _, r := range runs {
+		names, err := netns.List(nsName(r, node))
+		if err != nil {
+			return nil, err
+		}
+		if slices.Contains(names, nsName(r, node)) {
+			found = append(found, r)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return nil, fmt.Errorf("no running topology has a node %q: start one with 'simreach up FILE'", node)
+	case 1:
+		return netns.Open(nsName(found[0], node))
+	}
+	return nil, fmt.Errorf("runs %s all have a node %q: choose one with --run", strings.Join(found, ", "), node)
+}

@@ -1,0 +1,142 @@
+package steps
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/simreach/simreach/internal/ident"
+	"github.com/simreach/simreach/scenarios/lab"
+	"github.com/simreach/simreach/scenarios/spec"
+)
+
+// accessArgs: a client asks the manager for access (R3, R4).
+type accessArgs struct {
+	UE       string        `yaml:"ue"`   // name or pattern: one access each
+	IMSI     string        `yaml:"imsi"` // instead of ue
+	Port     uint16        `yaml:"port"`
+	As       string        `yaml:"as"`     // how later steps call it; empty: the UE's name
+	Client   string        `yaml:"client"` // who asks; empty: the first client
+	Duration spec.Duration `yaml:"duration"`
+	Ranges   []string      `yaml:"ranges"` // CIDRs or "${client.NAME.address}/32"
+	Refused  *refusal      `yaml:"refused"`
+}
+
+// refusal is the API error that a step wants to see.
+type refusal struct {
+	Status int    `yaml:"status"`
+	Code   string `yaml:"code"` // empty: any
+}
+
+func compileAccess(s *spec.Spec, st spec.Step) (Action, error) {
+	var a accessArgs
+	if err := st.Decode(&a); err != nil {
+		return nil, err
+	}
+	who, err := client(s, st, a.Client)
+	if err != nil {
+		return nil, err
+	}
+	type target struct {
+		name string
+		imsi ident.IMSI
+	}
+	var targets []target
+	switch {
+	case a.UE != "" && a.IMSI != "":
+		return nil, st.Errorf("give one of them", "both ue and imsi")
+	case a.IMSI != "":
+		targets = []target{{a.IMSI, ident.IMSI(a.IMSI)}}
+	default:
+		ds, err := devices(s, st, a.UE)
+		if err != nil {
+			return nil, err
+		}
+		for _, d := range ds {
+			targets = append(targets, target{d.Name, d.IMSI})
+		}
+	}
+	if a.As == "" {
+		a.As = a.UE
+	}
+	return func(ctx context.Context, e *Env) error {
+		c, err := e.client(who)
+		if err != nil {
+			return err
+		}
+		var ranges []netip.Prefix
+		for _, t := range a.Ranges {
+			text, err := e.expand(t)
+			if err != nil {
+				return err
+			}
+			p, err := netip.ParsePrefix(text)
+			if err != nil {
+				return fmt.Errorf("range %q: %w", t, err)
+			}
+			ranges = append(ranges, p)
+		}
+		var got []grant
+		err = each(ctx, targets, func(ctx context.Context, t target) error {
+			g, err := e.Lab.Manager().Create(ctx, c, lab.AccessRequest{IMSI: t.imsi, Port: a.Port, Duration: a.Duration.Std(), Ranges: ranges})
+			if err := a.Refused.check(err); err != nil {
+				return fmt.Errorf("access to %s: %w", t.name, err)
+			}
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			got = append(got, grant{t.name, g})
+			return nil
+		})
+		if err != nil || a.Refused != nil {
+			return err
+		}
+		slices.SortFunc(got, func(x, y grant) int { return slices.Compare([]byte(x.ue), []byte(y.ue)) })
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.accesses[a.As] = got
+		return nil
+	}, nil
+}
+
+func (r *refusal) check(err error) error {
+	if r == nil {
+		return err
+	}
+	if err == nil {
+		return errors.New("the manager granted what it had to refuse")
+	}
+	got, ok := errors.AsType[*lab.APIError](err)
+	if !ok {
+		return fmt.Errorf("want an error answer: %w", err)
+	}
+	if (r.Status != 0 && r.Status != got.Status) || (r.Code != "" && r.Code != got.Code) {
+		return fmt.Errorf("want status %d code %s: %w", r.Status, r.Code, err)
+	}
+	return nil
+}
+
+// revokeArgs: the client gives an access back (R17).
+type revokeArgs struct {
+	Access string `yaml:"access"`
+}
+
+func compileRevoke(_ *spec.Spec, st spec.Step) (Action, error) {
+	var a revokeArgs
+	if err := st.Decode(&a); err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, e *Env) error {
+		gs, err := e.grants(a.Access)
+		if err != nil {
+			return err
+		}
+		return each(ctx, gs, func(ctx context.Context, g grant) error {
+			if err := e.Lab.Manager().Delete(ctx, g.Access); err != nil {
+				return fmt.Errorf("revoke %s: %w", a.Access, err)
+			}
+			return nil
+		})
+	}, nil
+}

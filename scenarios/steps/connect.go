@@ -1,0 +1,240 @@
+package steps
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/simreach/simreach/scenarios/spec"
+)
+
+// connectArgs: a client opens a connection and keeps it for later steps.
+type connectArgs struct {
+	Access string `yaml:"access"`
+	Client string `yaml:"client"`
+	As     string `yaml:"as"`     // how later steps call it; empty: the access's name
+	Send   string `yaml:"send"`   // sent at once
+	Expect string `yaml:"expect"` // must come back
+}
+
+func compileConnect(s *spec.Spec, st spec.Step) (Action, error) {
+	var a connectArgs
+	if err := st.Decode(&a); err != nil {
+		return nil, err
+	}
+	who, err := client(s, st, a.Client)
+	if err != nil {
+		return nil, err
+	}
+	if a.As == "" {
+		a.As = a.Access
+	}
+	return func(ctx context.Context, e *Env) error {
+		c, err := e.dial(ctx, who, a.Access)
+		if err != nil {
+			return fmt.Errorf("connect %s: %w", a.As, err)
+		}
+		e.mu.Lock()
+		if old := e.conns[a.As]; old != nil {
+			_ = old.Close() // replaced by name: what happened to it no longer matters
+		}
+		e.conns[a.As] = c
+		e.mu.Unlock()
+		return exchange(ctx, c, a.Send, a.Expect)
+	}, nil
+}
+
+func (e *Env) dial(ctx context.Context, who, access string) (net.Conn, error) {
+	c, err := e.client(who)
+	if err != nil {
+		return nil, err
+	}
+	g, err := e.one(access)
+	if err != nil {
+		return nil, err
+	}
+	return c.Dial(ctx, g.Relay)
+}
+
+// exchangeArgs: bytes go over a kept connection and others come back.
+type exchangeArgs struct {
+	Connection string `yaml:"connection"`
+	Send       string `yaml:"send"`
+	Expect     string `yaml:"expect"`
+}
+
+func compileExchange(_ *spec.Spec, st spec.Step) (Action, error) {
+	var a exchangeArgs
+	if err := st.Decode(&a); err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, e *Env) error {
+		c, err := e.conn(a.Connection)
+		if err != nil {
+			return err
+		}
+		return exchange(ctx, c, a.Send, a.Expect)
+	}, nil
+}
+
+func exchange(ctx context.Context, c net.Conn, send, expect string) error {
+	defer limit(ctx, c)()
+	if _, err := io.WriteString(c, send); err != nil {
+		return fmt.Errorf("send: %w", err)
+	}
+	got := make([]byte, len(expect))
+	if n, err := io.ReadFull(c, got); err != nil {
+		return fmt.Errorf("want %q, got %q: %w", expect, got[:n], err)
+	}
+	if string(got) != expect {
+		return fmt.Errorf("want %q, got %q", expect, got)
+	}
+	return nil
+}
+
+// limit puts ctx's deadline on c until the returned function is called.
+func limit(ctx context.Context, c net.Conn) func() {
+	if t, ok := ctx.Deadline(); ok {
+		_ = c.SetDeadline(t) // a closed connection tells so on the next read
+	}
+	return func() { _ = c.SetDeadline(time.Time{}) }
+}
+
+// halfCloseArgs: the client sends, closes its sending side, and must then receive
+// everything the device still has to say, up to the device's own FIN (R15).
+type halfCloseArgs struct {
+	Connection string `yaml:"connection"`
+	Send       string `yaml:"send"`
+	Repeat     int    `yaml:"repeat"` // how many times Send is sent; 0 means once
+	Expect     string `yaml:"expect"` // all that comes until EOF; empty: what was sent
+}
+
+func compileHalfClose(_ *spec.Spec, st spec.Step) (Action, error) {
+	var a halfCloseArgs
+	if err := st.Decode(&a); err != nil {
+		return nil, err
+	}
+	sent := strings.Repeat(a.Send, max(1, a.Repeat))
+	if a.Expect == "" {
+		a.Expect = sent
+	}
+	return func(ctx context.Context, e *Env) error {
+		c, err := e.conn(a.Connection)
+		if err != nil {
+			return err
+		}
+		half, ok := c.(interface{ CloseWrite() error })
+		if !ok {
+			return fmt.Errorf("connection %q cannot half-close", a.Connection)
+		}
+		defer limit(ctx, c)()
+		written := make(chan error, 1)
+		go func() {
+			_, err := io.WriteString(c, sent)
+			if err == nil {
+				err = half.CloseWrite()
+			}
+			written <- err
+		}()
+		got, rerr := io.ReadAll(c)
+		if err := errors.Join(<-written, rerr); err != nil {
+			return fmt.Errorf("half-close: got %d of %d bytes: %w", len(got), len(a.Expect), err)
+		}
+		if !bytes.Equal(got, []byte(a.Expect)) {
+			return fmt.Errorf("half-close: want %d bytes, got %d that differ", len(a.Expect), len(got))
+		}
+		return nil
+	}, nil
+}
+
+// cutArgs: a kept connection must be cut by the relay (R16, R17).
+type cutArgs struct {
+	Connection string        `yaml:"connection"`
+	Within     spec.Duration `yaml:"within"` // 0: the step's timeout
+	// NotBefore is the earliest moment, counted from the start of the step.
+	NotBefore spec.Duration `yaml:"not_before"`
+}
+
+func compileCut(_ *spec.Spec, st spec.Step) (Action, error) {
+	var a cutArgs
+	if err := st.Decode(&a); err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, e *Env) error {
+		c, err := e.conn(a.Connection)
+		if err != nil {
+			return err
+		}
+		if a.Within > 0 {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, a.Within.Std())
+			defer cancel()
+		}
+		start := time.Now()
+		defer limit(ctx, c)()
+		n, err := io.Copy(io.Discard, c)
+		took := time.Since(start)
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return fmt.Errorf("connection %q still stands after %v", a.Connection, took)
+		case took < a.NotBefore.Std():
+			return fmt.Errorf("connection %q was cut after %v already", a.Connection, took)
+		case n > 0:
+			return fmt.Errorf("connection %q delivered %d bytes before it was cut", a.Connection, n)
+		}
+		return nil
+	}, nil
+}
+
+// refusedArgs: a new connection must fail at once: refused, or reset before any
+// byte comes back.
+type refusedArgs struct {
+	Access string `yaml:"access"`
+	Client string `yaml:"client"`
+}
+
+func compileRefused(s *spec.Spec, st spec.Step) (Action, error) {
+	var a refusedArgs
+	if err := st.Decode(&a); err != nil {
+		return nil, err
+	}
+	who, err := client(s, st, a.Client)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, e *Env) error {
+		gs, err := e.grants(a.Access)
+		if err != nil {
+			return err
+		}
+		c, err := e.client(who)
+		if err != nil {
+			return err
+		}
+		return each(ctx, gs, func(ctx context.Context, g grant) error {
+			conn, err := c.Dial(ctx, g.Relay)
+			if err != nil {
+				if ctx.Err() != nil {
+					return fmt.Errorf("connecting hangs: %w", err)
+				}
+				return nil
+			}
+			defer conn.Close()
+			defer limit(ctx, conn)()
+			n, err := conn.Read(make([]byte, 1))
+			if n > 0 {
+				return fmt.Errorf("the device behind %q answers", a.Access)
+			}
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				return fmt.Errorf("a connection to %q is neither refused nor cut", a.Access)
+			}
+			return nil
+		})
+	}, nil
+}

@@ -1,0 +1,183 @@
+package steps
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"regexp"
+	"strings"
+	"sync"
+
+	"github.com/simreach/simreach/scenarios/lab"
+	"github.com/simreach/simreach/scenarios/spec"
+)
+
+// execArgs: a program runs on a node. Arguments, environment and input may hold
+// ${access.NAME.host}, ${access.NAME.port}, ${node.NAME.address} and ${dir}.
+type execArgs struct {
+	Node   string            `yaml:"node"`
+	Run    []string          `yaml:"run"`
+	Env    map[string]string `yaml:"env"`
+	Stdin  string            `yaml:"stdin"`
+	Exit   int               `yaml:"exit"`   // wanted exit code
+	Stdout string            `yaml:"stdout"` // regular expression that the output must match; empty: anything
+	// As keeps the program running in the background under this name, until a stop
+	// step or the end. Ready is then the text that its output must show first.
+	As    string `yaml:"as"`
+	Ready string `yaml:"ready"`
+}
+
+func compileExec(s *spec.Spec, st spec.Step) (Action, error) {
+	var a execArgs
+	if err := st.Decode(&a); err != nil {
+		return nil, err
+	}
+	if len(a.Run) == 0 {
+		return nil, st.Errorf("add 'run: [curl, ...]'", "nothing to run")
+	}
+	want, err := regexp.Compile(a.Stdout)
+	if err != nil {
+		return nil, st.Errorf("a regular expression", "stdout: %v", err)
+	}
+	if a.Ready != "" && a.As == "" {
+		return nil, st.Errorf("add 'as: NAME' or leave ready out", "ready without as")
+	}
+	return func(ctx context.Context, e *Env) error {
+		n, err := e.node(a.Node)
+		if err != nil {
+			return err
+		}
+		cmd := lab.Command{}
+		for _, t := range a.Run {
+			x, err := e.expand(t)
+			if err != nil {
+				return err
+			}
+			cmd.Args = append(cmd.Args, x)
+		}
+		for k, v := range a.Env {
+			x, err := e.expand(v)
+			if err != nil {
+				return err
+			}
+			cmd.Env = append(cmd.Env, k+"="+x)
+		}
+		in, err := e.expand(a.Stdin)
+		if err != nil {
+			return err
+		}
+		cmd.Stdin = strings.NewReader(in)
+		if a.As != "" {
+			return a.background(ctx, e, n, cmd)
+		}
+		var out, errOut bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &errOut
+		p, err := n.Exec(ctx, cmd)
+		if err != nil {
+			return fmt.Errorf("exec %s: %w", a.Run[0], err)
+		}
+		code, err := p.Wait()
+		if err != nil {
+			return fmt.Errorf("exec %s: %w (stderr: %s)", a.Run[0], err, tail(errOut.String()))
+		}
+		if code != a.Exit {
+			return fmt.Errorf("exec %s: want exit code %d, got %d (stderr: %s)", a.Run[0], a.Exit, code, tail(errOut.String()))
+		}
+		if !want.MatchString(out.String()) {
+			return fmt.Errorf("exec %s: output %q does not match %q", a.Run[0], tail(out.String()), a.Stdout)
+		}
+		return nil
+	}, nil
+}
+
+// background starts the program and waits for its ready text.
+func (a execArgs) background(ctx context.Context, e *Env, n lab.Node, cmd lab.Command) error {
+	w := &watcher{text: a.Ready, seen: make(chan struct{})}
+	cmd.Stdout, cmd.Stderr = w, w
+	// The program outlives the step: its life ends with Env.Close or a stop step.
+	p, err := n.Exec(context.WithoutCancel(ctx), cmd)
+	if err != nil {
+		return fmt.Errorf("exec %s: %w", a.Run[0], err)
+	}
+	e.mu.Lock()
+	if _, taken := e.processes[a.As]; taken {
+		e.mu.Unlock()
+		_ = p.Stop()
+		_, _ = p.Wait()
+		return fmt.Errorf("a program called %q already runs", a.As)
+	}
+	e.processes[a.As] = p
+	e.mu.Unlock()
+	if a.Ready == "" {
+		return nil
+	}
+	select {
+	case <-w.seen:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("exec %s: %q did not appear in its output: %q: %w", a.Run[0], a.Ready, w.tail(), ctx.Err())
+	}
+}
+
+// watcher closes seen once text has gone by. It keeps the first 64 KiB.
+type watcher struct {
+	mu   sync.Mutex // the program's two outputs are copied by two goroutines
+	buf  []byte
+	text string
+	seen chan struct{}
+	done bool
+}
+
+// Write implements io.Writer.
+func (w *watcher) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if room := 64<<10 - len(w.buf); room > 0 {
+		w.buf = append(w.buf, p[:min(room, len(p))]...)
+	}
+	if !w.done && bytes.Contains(w.buf, []byte(w.text)) {
+		w.done = true
+		close(w.seen)
+	}
+	return len(p), nil
+}
+
+func (w *watcher) tail() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return tail(string(w.buf))
+}
+
+func tail(s string) string {
+	const most = 400
+	if len(s) > most {
+		return "..." + s[len(s)-most:]
+	}
+	return s
+}
+
+// stopArgs: a background program ends.
+type stopArgs struct {
+	Program string `yaml:"program"`
+}
+
+func compileStop(_ *spec.Spec, st spec.Step) (Action, error) {
+	var a stopArgs
+	if err := st.Decode(&a); err != nil {
+		return nil, err
+	}
+	return func(_ context.Context, e *Env) error {
+		e.mu.Lock()
+		p, ok := e.processes[a.Program]
+		delete(e.processes, a.Program)
+		e.mu.Unlock()
+		if !ok {
+			return fmt.Errorf("no program is called %q", a.Program)
+		}
+		if err := p.Stop(); err != nil {
+			return fmt.Errorf("stop %s: %w", a.Program, err)
+		}
+		_, _ = p.Wait() // stopped: the code is that of the signal
+		return nil
+	}, nil
+}

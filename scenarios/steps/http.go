@@ -1,0 +1,107 @@
+package steps
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/simreach/simreach/scenarios/spec"
+)
+
+// httpArgs: a client sends one HTTP request through each access of a name.
+type httpArgs struct {
+	Access  string `yaml:"access"`
+	Client  string `yaml:"client"`
+	Path    string `yaml:"path"`    // empty: "/"
+	Status  int    `yaml:"status"`  // 0: 200
+	Body    string `yaml:"body"`    // the answer must contain it; "${ue.imsi}" is the IMSI of the access's UE
+	Retries bool   `yaml:"retries"` // true: try again until the step's deadline (after a restart)
+}
+
+// maxBody bounds what is read of an answer.
+const maxBody = 1 << 20
+
+func compileHTTP(s *spec.Spec, st spec.Step) (Action, error) {
+	a := httpArgs{Path: "/", Status: http.StatusOK}
+	if err := st.Decode(&a); err != nil {
+		return nil, err
+	}
+	who, err := client(s, st, a.Client)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, e *Env) error {
+		c, err := e.client(who)
+		if err != nil {
+			return err
+		}
+		gs, err := e.grants(a.Access)
+		if err != nil {
+			return err
+		}
+		return each(ctx, gs, func(ctx context.Context, g grant) error {
+			try := func(ctx context.Context) error { return a.get(ctx, c.Dial, g) }
+			if a.Retries {
+				err = retry(ctx, try)
+			} else {
+				err = try(ctx)
+			}
+			if err != nil {
+				return fmt.Errorf("http to %s: %w", g.ue, err)
+			}
+			return nil
+		})
+	}, nil
+}
+
+func (a httpArgs) get(ctx context.Context, dial func(context.Context, netip.AddrPort) (net.Conn, error), g grant) error {
+	t := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return dial(ctx, g.Relay)
+	}}
+	defer t.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+g.Relay.String()+a.Path, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := t.RoundTrip(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != a.Status {
+		return fmt.Errorf("want status %d, got %d", a.Status, resp.StatusCode)
+	}
+	if want := strings.ReplaceAll(a.Body, "${ue.imsi}", string(g.IMSI)); !strings.Contains(string(body), want) {
+		return fmt.Errorf("want a body with %q, got %q", want, body)
+	}
+	return nil
+}
+
+// retry calls f until it succeeds or ctx ends, with a pause that grows from 20 to
+// 200 ms, and returns f's last error.
+func retry(ctx context.Context, f func(context.Context) error) error {
+	pause := 20 * time.Millisecond
+	for {
+		attempt, cancel := context.WithTimeout(ctx, 2*time.Second)
+		err := f(attempt)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(pause):
+			pause = min(2*pause, 200*time.Millisecond)
+		}
+	}
+}

@@ -1,0 +1,39 @@
+package steps
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/simreach/simreach/scenarios/lab"
+	"github.com/simreach/simreach/scenarios/spec"
+)
+
+// nodeArgs names the node of a kill or start step.
+type nodeArgs struct {
+	Node string `yaml:"node"`
+}
+
+func compileKill(_ *spec.Spec, st spec.Step) (Action, error) {
+	return onNode(st, "kill", func(ctx context.Context, n lab.Node) error { return n.Kill(ctx) })
+}
+
+func compileStart(_ *spec.Spec, st spec.Step) (Action, error) {
+	return onNode(st, "start", func(ctx context.Context, n lab.Node) error { return n.Start(ctx) })
+}
+
+func onNode(st spec.Step, what string, do func(context.Context, lab.Node) error) (Action, error) {
+	var a nodeArgs
+	if err := st.Decode(&a); err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, e *Env) error {
+		n, err := e.node(a.Node)
+		if err != nil {
+			return err
+		}
+		if err := do(ctx, n); err != nil {
+			return fmt.Errorf("%s %s: %w", what, a.Node, err)
+		}
+		return nil
+	}, nil
+}
