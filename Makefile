@@ -1,0 +1,43 @@
+# Every target that a person calls has a comment of two hashes: help prints it.
+SHELL := /bin/bash
+FUZZTIME ?= 10s
+OUT ?= out
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/simreach
+	go build -o bin/simreach ./cmd/simreach
+
+.PHONY: test
+test: ## all tests that need no root, with the race detector
+	go test -race ./...
+
+.PHONY: test-root
+test-root: ## tests that need root: namespaces, TUN, raw sockets, user-mode Linux
+	SIMREACH_REQUIRE="$${SIMREACH_REQUIRE:-netns,tun,sctp,uml,tshark}" go test -race -count=1 -run 'Root|Kernel|UML|Library|Tshark' ./...
+
+.PHONY: lint
+lint: ## gofmt, go vet, staticcheck and the architecture rules
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo "run gofmt -w on these files"; exit 1; }
+	go vet ./...
+	go tool staticcheck ./...
+	go test ./internal/archtest
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME (10s)
+	.ci/fuzz $(FUZZTIME)
+
+.PHONY: bench
+bench: ## Go benchmarks of the packet paths
+	go test -run '^$$' -bench . -benchmem ./internal/... ./nf/... ./relay/...
+
+.PHONY: scenario
+scenario: build ## the scenario library on every backend this machine offers; results in out/
+	bin/simreach run --backend all --out $(OUT) scenarios/library/*.yaml
+
+.PHONY: generate
+generate: ## regenerate committed code (needs protoc)
+	go generate ./...
