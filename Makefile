@@ -32,7 +32,7 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 
 .PHONY: bench
 bench: ## Go benchmarks of the packet paths
-	go test -run '^$$' -bench . -benchmem ./internal/... ./nf/... ./relay/...
+	go test -run '^$$' -bench . -benchmem ./internal/... ./nf/... ./relay/... ./bench
 
 .PHONY: scenario
 scenario: build ## the scenario library on every backend this machine offers; results in out/

@@ -33,7 +33,7 @@ func TestExpiryIsExact(t *testing.T) {
 			}
 		})
 		wantCode(t, m.DeleteEntry(t.Context(), op1, short.Address), manager.CodeUnknownEntry, "delete what has expired")
-		<-time.After(long.Expires.Sub(time.Now()))
+		<-time.After(time.Until(long.Expires))
 		synctest.Wait()
 		if s, err := m.Status(t.Context()); err != nil || s.Entries != 0 || s.Expired != 2 {
 			t.Errorf("status %+v, %v; want no entries and two expired", s, err)

@@ -35,7 +35,7 @@ func TestLibraryCompiles(t *testing.T) {
 	}
 }
 
-var row = regexp.MustCompile("^\\| ([RNPA][0-9]+[ab]?) \\| [^|]* \\| ([^|]*) \\|$")
+var row = regexp.MustCompile(`^\| ([RNPA][0-9]+[ab]?) \| [^|]* \| ([^|]*) \|$`)
 
 // TestConformanceTableTellsTheTruth: README names exactly the scenarios that say
 // they cover a row.

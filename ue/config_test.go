@@ -43,7 +43,7 @@ ues:
 	if c.K != testK || c.OPc != testOPc || c.Timers.T3510.Seconds() != 5 || c.Sessions[0].SNSSAI.SST != 1 {
 		t.Errorf("config %+v", c)
 	}
-	for _, s := range []string{fmt.Sprintf("%v", c), fmt.Sprintf("%+v", c), fmt.Sprintf("%#v", c), fmt.Sprintf("%s", c.K)} {
+	for _, s := range []string{fmt.Sprintf("%v", c), fmt.Sprintf("%+v", c), fmt.Sprintf("%#v", c), c.K.String()} {
 		if strings.Contains(s, "465b5c") || strings.Contains(s, "70 91 92") || strings.Contains(s, "0x46, 0x5b") {
 			t.Errorf("a key shows: %s", s)
 		}

@@ -47,7 +47,7 @@ func TestRadioLossReselects(t *testing.T) {
 		n.wantNoConn("no gNB answers", 10*time.Second)
 		n.setDown("b", false)
 		began := time.Now()
-		c = n.wantConn("b answers again")
+		n.wantConn("b answers again")
 		if d := time.Since(began); d > 2*time.Second {
 			t.Errorf("found after %v, want within the longest pause of 2 s", d)
 		}

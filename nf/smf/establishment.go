@@ -22,11 +22,12 @@ import (
 
 // Values of the one QoS flow that a session has.
 const (
-	defaultQFI      ident.QFI = 1
-	default5QI                = 9
-	defaultARP                = 8
-	defaultMTU                = 1400
-	unlimitedOnWire           = 4_000_000_000_000 // bit/s; the largest rate NGAP can say
+	defaultQFI ident.QFI = 1
+	default5QI uint8     = 9
+	defaultARP uint8     = 8
+	defaultMTU uint16    = 1400
+	// unlimitedOnWire in bit/s is the largest rate that NGAP can say.
+	unlimitedOnWire uint64 = 4_000_000_000_000
 )
 
 func (s *session) start(event) []action { return []action{fetch{}} }

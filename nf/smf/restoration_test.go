@@ -1,7 +1,6 @@
 package smf
 
 import (
-	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -331,7 +330,7 @@ func TestLossOnN4(t *testing.T) {
 			}
 		}
 		c := h.smf.Status().Counters
-		t.Log(fmt.Sprintf("%+v", c))
+		t.Logf("%+v", c)
 		if c.PFCPRetransmitted == 0 {
 			t.Error("want retransmissions")
 		}

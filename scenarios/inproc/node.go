@@ -24,7 +24,7 @@ func (c client) Dial(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
 	return dialFrom(ctx, c.addr, to)
 }
 
-// host is one node of the topology.
+// labNode is one node of the topology.
 type labNode struct {
 	name string
 	addr netip.Addr
@@ -47,13 +47,12 @@ func (t *topology) Node(name string) (lab.Node, bool) {
 	if c, ok := t.Client(name); ok {
 		return labNode{name: name, addr: c.Address(), exec: true}, true
 	}
-	u, ok := t.UE(name)
+	u, ok := t.parts.ues[name]
 	if !ok {
 		return nil, false
 	}
 	n := labNode{name: name}
-	// A Device's status is always at hand.
-	if s, err := u.Status(nil); err == nil && len(s.Sessions) > 0 { //nolint:staticcheck // no context is used
+	if s := u.Now(); len(s.Sessions) > 0 {
 		n.addr = s.Sessions[0].Address
 	}
 	return n, true

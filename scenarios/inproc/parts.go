@@ -22,7 +22,6 @@ import (
 	"github.com/simreach/simreach/nf/smf"
 	"github.com/simreach/simreach/nf/udm"
 	"github.com/simreach/simreach/nf/upf"
-	"github.com/simreach/simreach/scenarios/lab"
 	"github.com/simreach/simreach/scenarios/plan"
 	"github.com/simreach/simreach/scenarios/spec"
 	"github.com/simreach/simreach/ue"
@@ -34,7 +33,7 @@ import (
 type parts struct {
 	udm *udm.UDM
 	smf *smf.SMF
-	ues map[string]lab.UE
+	ues map[string]plan.Device
 
 	mu   sync.Mutex // guards what follows
 	amf  *amf.AMF
@@ -49,7 +48,7 @@ const (
 
 // assemble makes a unit for every node that has a process on the other backend.
 func (t *topology) assemble() {
-	t.parts = parts{ues: map[string]lab.UE{}, gnbs: map[string]*gnb.GNB{}, n6s: map[string]*n6{}}
+	t.parts = parts{ues: map[string]plan.Device{}, gnbs: map[string]*gnb.GNB{}, n6s: map[string]*n6{}}
 	t.units = map[string]*unit{
 		"udm":     {name: "udm", open: t.openUDM},
 		"smf":     {name: "smf", open: t.openSMF},

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -147,5 +146,3 @@ func (r *role) endLocked(kill bool) error {
 	}
 	return nil
 }
-
-func logFile(dir, node string) string { return filepath.Join(dir, node+".log") }

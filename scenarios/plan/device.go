@@ -48,7 +48,10 @@ func (d Device) Deregister(ctx context.Context, switchOff bool) error {
 }
 
 // Status implements lab.UE.
-func (d Device) Status(context.Context) (lab.UEStatus, error) { return status(d.UE.Status()), nil }
+func (d Device) Status(context.Context) (lab.UEStatus, error) { return d.Now(), nil }
+
+// Now is Status, which is always at hand where the UE is in this process.
+func (d Device) Now() lab.UEStatus { return status(d.UE.Status()) }
 
 // Await implements lab.UE.
 func (d Device) Await(ctx context.Context, ok func(lab.UEStatus) bool) (lab.UEStatus, error) {

@@ -212,9 +212,8 @@ func (c *Client) serveOnce(ctx context.Context) error {
 			done: make(chan struct{}), waiting: map[uint32]*request{},
 		}
 	}
-	stop := func() bool { return true }
 	if l != nil {
-		stop = context.AfterFunc(ctx, func() { conn.Close() })
+		stop := context.AfterFunc(ctx, func() { conn.Close() })
 		defer stop()
 		err = c.handshake(l)
 	}

@@ -271,11 +271,11 @@ func (l *loop) send(ctx context.Context, msg ngap.Message) {
 		return
 	}
 	m := sctp.Message{Stream: streamUE, PPID: sctp.PPIDNGAP, Data: b}
-	switch msg.(type) {
+	switch v := msg.(type) {
 	case *ngap.NGSetupRequest, *ngap.NGReset, *ngap.NGResetAcknowledge:
 		m.Stream = streamNode
 	case *ngap.ErrorIndication:
-		if e := msg.(*ngap.ErrorIndication); e.IDs.AMF == nil && e.IDs.RAN == nil {
+		if v.IDs.AMF == nil && v.IDs.RAN == nil {
 			m.Stream = streamNode
 		}
 	}

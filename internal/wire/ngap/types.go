@@ -48,7 +48,7 @@ func (c Cause) Value() uint8 { return uint8(c) }
 
 // Causes used by the testbed.
 const (
-	RadioUnspecified             = Cause(CauseRadioNetwork)<<8 | 0
+	RadioUnspecified             = Cause(CauseRadioNetwork) << 8
 	RadioReleaseNGRANReason      = Cause(CauseRadioNetwork)<<8 | 3
 	RadioRelease5GCReason        = Cause(CauseRadioNetwork)<<8 | 4
 	RadioUnknownLocalUENGAPID    = Cause(CauseRadioNetwork)<<8 | 14
@@ -58,18 +58,18 @@ const (
 	RadioResourcesNotAvailable   = Cause(CauseRadioNetwork)<<8 | 22
 	RadioUnknownPDUSessionID     = Cause(CauseRadioNetwork)<<8 | 26
 	RadioMultipleSessionIDs      = Cause(CauseRadioNetwork)<<8 | 28
-	TransportResourceUnavailable = Cause(CauseTransport)<<8 | 0
-	NASNormalRelease             = Cause(CauseNAS)<<8 | 0
+	TransportResourceUnavailable = Cause(CauseTransport) << 8
+	NASNormalRelease             = Cause(CauseNAS) << 8
 	NASAuthenticationFailure     = Cause(CauseNAS)<<8 | 1
 	NASDeregister                = Cause(CauseNAS)<<8 | 2
 	NASUnspecified               = Cause(CauseNAS)<<8 | 3
-	ProtocolTransferSyntax       = Cause(CauseProtocol)<<8 | 0
+	ProtocolTransferSyntax       = Cause(CauseProtocol) << 8
 	ProtocolAbstractReject       = Cause(CauseProtocol)<<8 | 1
 	ProtocolAbstractIgnoreNotify = Cause(CauseProtocol)<<8 | 2
 	ProtocolNotCompatibleState   = Cause(CauseProtocol)<<8 | 3
 	ProtocolSemantic             = Cause(CauseProtocol)<<8 | 4
 	ProtocolFalselyConstructed   = Cause(CauseProtocol)<<8 | 5
-	MiscControlOverload          = Cause(CauseMisc)<<8 | 0
+	MiscControlOverload          = Cause(CauseMisc) << 8
 	MiscOMIntervention           = Cause(CauseMisc)<<8 | 3
 	MiscUnknownPLMN              = Cause(CauseMisc)<<8 | 4
 	MiscUnspecified              = Cause(CauseMisc)<<8 | 5
