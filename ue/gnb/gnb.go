@@ -216,16 +216,21 @@ func (l *loop) dial(ctx context.Context, addr netip.AddrPort) {
 			})
 			return
 		}
-		defer conn.Abort() // no effect after an orderly end
-		posted := g.post(ctx, func(l *loop) {
+		err = g.post(ctx, func(l *loop) {
 			if gen == l.gen {
 				l.conn = conn
 				l.c.dialed()
 			}
 		})
-		for posted == nil {
+		if err != nil {
+			conn.Abort()
+			return
+		}
+		for {
 			m, err := conn.Recv(ctx)
-			posted = g.post(ctx, func(l *loop) {
+			// After Run's end nobody takes it: the goodbye is under way then, and
+			// reading goes on until it is over.
+			_ = g.post(ctx, func(l *loop) {
 				switch {
 				case gen != l.gen:
 				case err != nil:
@@ -238,6 +243,9 @@ func (l *loop) dial(ctx context.Context, addr netip.AddrPort) {
 				}
 			})
 			if err != nil {
+				if !errors.Is(err, sctp.ErrClosed) { // our own goodbye must be left to end
+					conn.Abort()
+				}
 				return
 			}
 		}
