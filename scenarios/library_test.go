@@ -1,6 +1,8 @@
 package scenarios_test
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -77,8 +79,34 @@ func TestConformanceTableTellsTheTruth(t *testing.T) {
 				t.Errorf("README says that %s shows %s, but the scenario does not say so", m[1], r)
 			}
 		}
-		if len(covered[r]) == 0 {
-			t.Errorf("README claims row %s, which no scenario covers", r)
+		tests := regexp.MustCompile("`(Test[A-Za-z0-9]+)`").FindAllStringSubmatch(by, -1)
+		for _, m := range tests {
+			if !testExists(t, m[1]) {
+				t.Errorf("README says that %s shows %s, but there is no such test", m[1], r)
+			}
+		}
+		if len(covered[r]) == 0 && len(tests) == 0 {
+			t.Errorf("README claims row %s, which neither a scenario nor a test covers", r)
 		}
 	}
+}
+
+// testExists looks for a test function anywhere in the tree.
+func testExists(t *testing.T, name string) bool {
+	t.Helper()
+	found := errors.New("found")
+	err := filepath.WalkDir("..", func(p string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(p, "_test.go") {
+			return err
+		}
+		b, err := os.ReadFile(p)
+		if err == nil && strings.Contains(string(b), "func "+name+"(t *testing.T)") {
+			return found
+		}
+		return err
+	})
+	if err != nil && !errors.Is(err, found) {
+		t.Fatal(err)
+	}
+	return errors.Is(err, found)
 }
