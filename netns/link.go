@@ -274,3 +274,60 @@ func RemoveHostLink(name string) error {
 func ipNet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: net.IP(p.Addr().AsSlice()), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }
+
+// RouteFrom makes everything that is sent from an address leave through an
+// interface: a rule for the address, and a table with that one default route. The
+// table's number, 1 to 252, is the caller's to choose. A rule that is there already
+// stays.
+func (n *NS) RouteFrom(src netip.Addr, ifname string, table int) error {
+	err := n.Do(func() error {
+		l, err := netlink.LinkByName(ifname)
+		if err != nil {
+			return fmt.Errorf("interface %s: %w", ifname, err)
+		}
+		all := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+		if src.Is6() {
+			all = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+		}
+		r := &netlink.Route{Dst: ipNet(all), LinkIndex: l.Attrs().Index, Scope: netlink.SCOPE_LINK, Table: table}
+		if err := netlink.RouteReplace(r); err != nil {
+			return err
+		}
+		err = netlink.RuleAdd(ruleFrom(src, table))
+		if errors.Is(err, unix.EEXIST) {
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("route from %s in %s: %w", src, n.name, err)
+	}
+	return nil
+}
+
+// RemoveRouteFrom takes the rule of RouteFrom away; the route went with its
+// interface. A missing rule is no error.
+func (n *NS) RemoveRouteFrom(src netip.Addr, table int) error {
+	err := n.Do(func() error {
+		err := netlink.RuleDel(ruleFrom(src, table))
+		if errors.Is(err, unix.ENOENT) {
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("route from %s in %s: %w", src, n.name, err)
+	}
+	return nil
+}
+
+func ruleFrom(src netip.Addr, table int) *netlink.Rule {
+	r := netlink.NewRule()
+	r.Src = ipNet(netip.PrefixFrom(src, src.BitLen()))
+	r.Table = table
+	r.Family = unix.AF_INET
+	if src.Is6() {
+		r.Family = unix.AF_INET6
+	}
+	return r
+}

@@ -52,7 +52,7 @@ func Load(name, path string) (Role, error) {
 	}
 	r := make()
 	if err := yaml.UnmarshalWithOptions(b, r, yaml.Strict()); err != nil {
-		return nil, fmt.Errorf("configuration %s: %s", path, yaml.FormatError(err, false, false))
+		return nil, configError(path, b, err, make)
 	}
 	return r, nil
 }

@@ -146,27 +146,45 @@ func (d UEDevice) namespace() (*netns.NS, error) {
 // host gives a UE's PDU sessions an interface each, in its namespace.
 type host struct{ ns *netns.NS }
 
-// Up implements ue.Host: a TUN "pdu<ID>" with the session's address. The first
-// session also takes the default route.
+// Up implements ue.Host: a TUN "pdu<ID>" with the session's address. What is sent
+// from the address leaves through it; the first session also takes the default route.
 func (h host) Up(_ context.Context, s ue.SessionInfo) (tun.Device, error) {
+	d := &sessionDevice{ns: h.ns, addr: s.Address.Reach(), table: firstTable + int(s.ID)}
 	name := "pdu" + strconv.Itoa(int(s.ID))
-	var dev tun.Device
 	err := h.ns.Do(func() (err error) {
-		dev, err = tun.Open(tun.Config{Name: name, MTU: s.MTU})
+		d.Device, err = tun.Open(tun.Config{Name: name, MTU: s.MTU})
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	addr := s.Address.Reach()
-	err = h.ns.Configure(name, netip.PrefixFrom(addr, addr.BitLen()))
+	err = h.ns.Configure(name, netip.PrefixFrom(d.addr, d.addr.BitLen()))
+	if err == nil {
+		err = h.ns.RouteFrom(d.addr, name, d.table)
+	}
 	if err == nil && s.ID == 1 {
 		err = h.ns.Route(netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.Addr{}, name)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("interface of %s: %w", s.SUPI, err), dev.Close())
+		return nil, errors.Join(fmt.Errorf("interface of %s: %w", s.SUPI, err), d.Close())
 	}
-	return dev, nil
+	return d, nil
+}
+
+// firstTable and the PDU session IDs after it number the routing tables.
+const firstTable = 100
+
+// sessionDevice is a session's TUN with its routing rule.
+type sessionDevice struct {
+	tun.Device
+	ns    *netns.NS
+	addr  netip.Addr
+	table int
+}
+
+// Close implements tun.Device.
+func (d *sessionDevice) Close() error {
+	return errors.Join(d.Device.Close(), d.ns.RemoveRouteFrom(d.addr, d.table))
 }
 
 // Link says where the gNB of a name serves its air.
