@@ -108,3 +108,20 @@ func TestForeignNamesAreRefused(t *testing.T) {
 		t.Errorf("removing what is gone must succeed, got %v", err)
 	}
 }
+
+func TestFillChecksumsTurnsOffloadOff(t *testing.T) {
+	netnstest.Require(t)
+	sw, a := newNS(t, "sw"), newNS(t, "a")
+	if err := sw.AddBridge("n2"); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Join(netns.Port{Name: "n2", Switch: sw, Bridge: "n2", PortName: "p1"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := sw.FillChecksums("p1"); err != nil {
+		t.Errorf("veth: %v", err)
+	}
+	if err := sw.FillChecksums("not-there"); err == nil {
+		t.Error("want an error for an interface that is not there")
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"path/filepath"
@@ -23,7 +24,8 @@ type topology struct {
 	sw       *netns.NS
 	nodes    map[string]*netns.NS // by node name, UEs included
 	captures []*capture.Live
-	ports    int // bridge ports made so far
+	ports    int       // bridge ports made so far
+	host     io.Closer // the claim on the host's link; nil without one
 }
 
 // nsName is the name of a node's namespace.
@@ -80,6 +82,9 @@ func (t *topology) build(ctx context.Context, s *spec.Spec, dir string, hostAcce
 		}
 	}
 	if hostAccess {
+		if t.host, err = claimHost(ctx, plan.Runner(s)); err != nil {
+			return err
+		}
 		return netns.JoinHost(sw, bridgeName(s, plan.Public), t.port(), hostLink(t.run)+"h", plan.Runner(s))
 	}
 	return nil
@@ -97,10 +102,15 @@ func (t *topology) addNode(s *spec.Spec, node string) error {
 	}
 	t.nodes[node] = ns
 	for _, a := range plan.Addresses(s, node) {
+		port := t.port()
 		err := ns.Join(netns.Port{
 			Name: bridgeName(s, a.Network), Addresses: []netip.Prefix{a.Prefix},
-			Switch: t.sw, Bridge: bridgeName(s, a.Network), PortName: t.port(),
+			Switch: t.sw, Bridge: bridgeName(s, a.Network), PortName: port,
 		})
+		if err == nil && a.Network == plan.N2 {
+			// A peer with kernel SCTP may join N2, and ours may be userspace SCTP.
+			err = t.sw.FillChecksums(port)
+		}
 		if err != nil {
 			return err
 		}
@@ -206,6 +216,9 @@ func (t *topology) remove() error {
 	errs = append(errs, err)
 	for _, l := range links {
 		errs = append(errs, netns.RemoveHostLink(l))
+	}
+	if t.host != nil {
+		errs = append(errs, t.host.Close())
 	}
 	return errors.Join(errs...)
 }
