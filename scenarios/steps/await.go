@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/simreach/simreach/scenarios/lab"
 	"github.com/simreach/simreach/scenarios/spec"
@@ -27,6 +28,12 @@ func compileAwait(s *spec.Spec, st spec.Step) (Action, error) {
 	ds, err := devices(s, st, a.UE)
 	if err != nil {
 		return nil, err
+	}
+	if err := checkGNB(s, st, a.GNB); err != nil {
+		return nil, err
+	}
+	if a.UPF != "" && !slices.ContainsFunc(s.UPFs, func(u spec.UPF) bool { return u.Name == a.UPF }) {
+		return nil, st.Errorf("name one of the upfs", "no UPF is called %q", a.UPF)
 	}
 	var want netip.Addr
 	if a.Address != "" {
@@ -62,14 +69,18 @@ func compileAwait(s *spec.Spec, st spec.Step) (Action, error) {
 			if a.UPF == "" {
 				return nil
 			}
-			at, err := e.Lab.Manager().AwaitDirectory(ctx, d.IMSI, true)
-			if err != nil {
-				return fmt.Errorf("await %s: directory: %w", d.Name, err)
-			}
-			if at.UPF != a.UPF || (want.IsValid() && at.Address != want) {
-				return fmt.Errorf("the directory has %s at %s behind %s", d.Name, at.Address, at.UPF)
-			}
-			return nil
+			// The directory hears of a session a moment after the UE does, and of
+			// several one after the other.
+			return retry(ctx, func(ctx context.Context) error {
+				at, err := e.Lab.Manager().AwaitDirectory(ctx, d.IMSI, true)
+				if err != nil {
+					return fmt.Errorf("await %s: directory: %w", d.Name, err)
+				}
+				if at.UPF != a.UPF || (want.IsValid() && at.Address != want) {
+					return fmt.Errorf("the directory has %s at %s behind %s", d.Name, at.Address, at.UPF)
+				}
+				return nil
+			})
 		})
 	}, nil
 }
