@@ -13,11 +13,11 @@ build: ## build bin/simreach
 
 .PHONY: test
 test: ## all tests that need no root, with the race detector
-	go test -race ./...
+	go test -race -skip '^TestRoot' ./...
 
 .PHONY: test-root
 test-root: ## tests that need root: namespaces, TUN, raw sockets, user-mode Linux
-	SIMREACH_REQUIRE="$${SIMREACH_REQUIRE:-netns,tun,sctp,uml,tshark}" go test -race -count=1 -run 'Root|Kernel|UML|Library|Tshark' ./...
+	SIMREACH_REQUIRE="$${SIMREACH_REQUIRE:-netns,tun,sctp,uml,tshark,programs}" go test -race -count=1 -run '^TestRoot' ./...
 
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck and the architecture rules

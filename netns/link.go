@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -183,6 +184,15 @@ func JoinExternal(sw *NS, bridge, portName, hostName, external string) error {
 		if err != nil {
 			return fmt.Errorf("host link %s: %w", hostName, err)
 		}
+		// A bridge takes the lowest address among its ports as its own, unless it was
+		// given one. The host's bridge must not change its address because of us.
+		mac := slices.Clone(l.Attrs().HardwareAddr)
+		if len(mac) > 0 {
+			mac[0] = 0xfe
+		}
+		if err := netlink.LinkSetHardwareAddr(l, mac); err != nil {
+			return fmt.Errorf("address of %s: %w", hostName, err)
+		}
 		if err := netlink.LinkSetMaster(l, ext); err != nil {
 			return fmt.Errorf("join host bridge %s: %w", external, err)
 		}
@@ -229,10 +239,12 @@ func enslave(sw *NS, portName, bridge string) error {
 		if err != nil {
 			return err
 		}
-		if err := netlink.LinkSetMaster(port, br); err != nil {
+		// Up first: a macvlan passes the bridge's wish for all multicast on to the
+		// interface below only while it is up, and takes it back when it leaves.
+		if err := netlink.LinkSetUp(port); err != nil {
 			return err
 		}
-		return netlink.LinkSetUp(port)
+		return netlink.LinkSetMaster(port, br)
 	})
 	if err != nil {
 		return fmt.Errorf("port %s of bridge %s: %w", portName, bridge, err)

@@ -48,7 +48,15 @@ func Available() error {
 func inFreshThread(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
-		runtime.LockOSThread() // never unlocked: see above
+		runtime.LockOSThread() // not unlocked again: see above
+		if unix.Gettid() == unix.Getpid() {
+			// The main thread does not end: it would stay in the namespace, keep that
+			// alive and be what /proc/PID/ns/net shows. Held here until f is done, it
+			// cannot be the one that f gets.
+			defer runtime.UnlockOSThread()
+			done <- inFreshThread(f)
+			return
+		}
 		done <- f()
 	}()
 	return <-done

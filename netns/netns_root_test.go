@@ -30,7 +30,7 @@ func newNS(t *testing.T, node string) *netns.NS {
 	return n
 }
 
-func TestTwoNodesOnABridgeReachEachOther(t *testing.T) {
+func TestRootTwoNodesOnABridgeReachEachOther(t *testing.T) {
 	netnstest.Require(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
@@ -78,7 +78,7 @@ func TestTwoNodesOnABridgeReachEachOther(t *testing.T) {
 	}
 }
 
-func TestProgramsStartInsideAndAreFound(t *testing.T) {
+func TestRootProgramsStartInsideAndAreFound(t *testing.T) {
 	netnstest.Require(t)
 	n := newNS(t, "x")
 	in, feed := io.Pipe()
@@ -97,7 +97,7 @@ func TestProgramsStartInsideAndAreFound(t *testing.T) {
 	}
 }
 
-func TestForeignNamesAreRefused(t *testing.T) {
+func TestRootForeignNamesAreRefused(t *testing.T) {
 	if _, err := netns.Create("other"); !errors.Is(err, netns.ErrName) {
 		t.Errorf("create: want ErrName, got %v", err)
 	}
@@ -109,7 +109,7 @@ func TestForeignNamesAreRefused(t *testing.T) {
 	}
 }
 
-func TestFillChecksumsTurnsOffloadOff(t *testing.T) {
+func TestRootFillChecksumsTurnsOffloadOff(t *testing.T) {
 	netnstest.Require(t)
 	sw, a := newNS(t, "sw"), newNS(t, "a")
 	if err := sw.AddBridge("n2"); err != nil {

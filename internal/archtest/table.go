@@ -23,11 +23,13 @@ var ueMay = append([]string{"internal/ident", "internal/aka", "internal/sctp", "
 var table = []rule{
 	{pkg: "internal/archtest", why: "rules stand alone"},
 	{pkg: "internal/ident", why: "identities stand at the bottom"},
-	{pkg: "internal/umltest", may: []string{"internal/sctp"}, why: "a test peer knows nothing of what it is a peer of"},
+	{pkg: "internal/testenv", why: "what tests ask of a machine"},
+	{pkg: "internal/umltest", may: []string{"internal/sctp", "internal/testenv"}, why: "a test peer knows nothing of what it is a peer of"},
 	{pkg: "internal/httpserve", why: "a transport knows no network function"},
 	{pkg: "internal/sctp", why: "a transport knows no network function"},
 	{pkg: "internal/dgram", why: "a transport knows no network function"},
 	{pkg: "internal/memnet", may: []string{"internal/dgram"}, why: "a transport knows no network function"},
+	{pkg: "netns/netnstest", may: []string{"netns/.", "internal/testenv"}, why: "a test helper"},
 	{pkg: "netns", why: "namespaces know nothing of what runs in them"},
 	{pkg: "internal/aka", may: []string{"internal/ident"}, why: "cryptography works on identities only"},
 	{pkg: "internal/wire", may: []string{"internal/ident", "internal/aka"}, why: "codecs do no I/O"},
@@ -82,7 +84,7 @@ var confined = map[string]home{
 	"gvisor.dev/gvisor":              {pkgs: []string{"internal/tun/netstack"}},
 	"github.com/vishvananda/netns":   {pkgs: []string{"netns"}},
 	"github.com/vishvananda/netlink": {pkgs: []string{"netns", "internal/umltest/gtppeer"}}, // gtppeer sets up the GTP driver of a guest's kernel
-	"github.com/google/gopacket":     {pkgs: []string{"internal/capture"}, tests: true},
+	"github.com/google/gopacket":     {pkgs: []string{"internal/capture", "internal/testenv"}, tests: true},
 	"modernc.org/sqlite":             {pkgs: []string{"manager/store"}},
 	"github.com/pressly/goose":       {pkgs: []string{"manager/store"}},
 	"connectrpc.com/connect":         {pkgs: []string{"manager/rpc"}},

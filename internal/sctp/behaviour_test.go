@@ -45,6 +45,67 @@ func TestSackAtOnce(t *testing.T) {
 	})
 }
 
+// The same whatever DATA comes with and however often: the receiver has 0 ms to
+// acknowledge it, so that no timer of either side is ever what carries on.
+func TestSackAtOnceInEveryCompany(t *testing.T) {
+	for name, tt := range map[string]struct {
+		packets func(ours uint32) [][]chunk // to send one by one; ours is the TSN of our DATA that waits for a SACK
+		want    []uint32                    // cumulative TSN of the SACK to each
+	}{
+		"with the SACK of our DATA": {func(ours uint32) [][]chunk {
+			return [][]chunk{{sackChunk(ours), dataChunk(100, 0, 0, "a")}}
+		}, []uint32{100}},
+		"with an old SACK": {func(ours uint32) [][]chunk {
+			return [][]chunk{{sackChunk(ours), dataChunk(100, 0, 0, "a")}, {sackChunk(ours - 1), dataChunk(101, 0, 1, "b")}}
+		}, []uint32{100, 101}},
+		"two in one packet, on two streams": {func(uint32) [][]chunk {
+			return [][]chunk{{dataChunk(100, 0, 0, "a"), dataChunk(101, 1, 0, "b")}}
+		}, []uint32{101}},
+		"again, since its SACK was lost": {func(uint32) [][]chunk {
+			return [][]chunk{{dataChunk(100, 0, 0, "a")}, {dataChunk(100, 0, 0, "a")}, {dataChunk(100, 0, 0, "a"), dataChunk(101, 0, 1, "b")}}
+		}, []uint32{100, 100, 101}},
+		"with a gap that is filled later": {func(uint32) [][]chunk {
+			return [][]chunk{{dataChunk(101, 0, 1, "b")}, {dataChunk(100, 0, 0, "a")}, {dataChunk(102, 0, 2, "c")}}
+		}, []uint32{99, 101, 102}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			withPeer(t, StackConfig{}, func(t *testing.T, p *rawPeer, st *Stack, l Listener) {
+				as := p.connect(7, 100)
+				c := mustAccept(t, l)
+				mustSend(t, c, 0, "ours")
+				p.want("Send", ctData)
+				start := time.Now()
+				for i, chunks := range tt.packets(as.theirTSN) {
+					p.send(as.theirs, chunks...)
+					if got := binary.BigEndian.Uint32(p.want("DATA", ctSack).chunks[0].value); got != tt.want[i] {
+						t.Errorf("packet %d: SACK of %d, want %d", i, got, tt.want[i])
+					}
+				}
+				if d := time.Since(start); d != 0 {
+					t.Errorf("took %v of fake time, want none", d)
+				}
+			})
+		})
+	}
+	t.Run("with the COOKIE ECHO", func(t *testing.T) {
+		withPeer(t, StackConfig{}, func(t *testing.T, p *rawPeer, st *Stack, l Listener) {
+			start := time.Now()
+			p.send(0, initOf(peerInit(7, 100)))
+			in, params, no := parseInit(p.want("INIT", ctInitAck).chunks[0].value)
+			if no != nil {
+				t.Fatalf("INIT ACK not acceptable: %+v", no)
+			}
+			p.send(in.tag, chunk{ctCookieEcho, 0, params.cookie}, dataChunk(100, 0, 0, "early"))
+			p.want("COOKIE ECHO", ctCookieAck)
+			p.want("DATA", ctSack)
+			wantRecv(t, mustAccept(t, l), 0, "early")
+			if d := time.Since(start); d != 0 {
+				t.Errorf("took %v of fake time, want none", d)
+			}
+		})
+	})
+}
+
 // Chunks that pion does not know must not cost the packet around them.
 func TestChunksAroundData(t *testing.T) {
 	withPeer(t, StackConfig{}, func(t *testing.T, p *rawPeer, st *Stack, l Listener) {

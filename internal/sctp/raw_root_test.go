@@ -4,11 +4,10 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"os"
-	"slices"
-	"strings"
 	"testing"
 	"time"
+
+	"github.com/simreach/simreach/internal/testenv"
 )
 
 // needRaw skips where the machine does not permit raw sockets, and fails there if
@@ -18,15 +17,11 @@ func needRaw(t *testing.T) {
 	c, err := openRaw(context.Background(), netip.MustParseAddr("127.0.0.40"))
 	if err == nil {
 		_ = c.Close()
-		return
 	}
-	if slices.Contains(strings.Split(os.Getenv("SIMREACH_REQUIRE"), ","), "sctp") {
-		t.Fatalf("SIMREACH_REQUIRE wants sctp: %v", err)
-	}
-	t.Skipf("no raw SCTP here: %v", err)
+	testenv.Require(t, "sctp", err)
 }
 
-func TestConnOverRawIP(t *testing.T) {
+func TestRootConnOverRawIP(t *testing.T) {
 	needRaw(t)
 	cases := []struct{ name, server, client string }{
 		{"own addresses", "127.0.0.41", "127.0.0.42"},
@@ -47,7 +42,7 @@ func TestConnOverRawIP(t *testing.T) {
 
 // Two stacks on one raw address share it: neither may answer for the other's
 // ports.
-func TestRawAddressShared(t *testing.T) {
+func TestRootRawAddressShared(t *testing.T) {
 	needRaw(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
@@ -82,7 +77,7 @@ func TestRawAddressShared(t *testing.T) {
 }
 
 // Alone on its address, a stack answers a closed port with ABORT at once.
-func TestRawClosedPort(t *testing.T) {
+func TestRootRawClosedPort(t *testing.T) {
 	needRaw(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()

@@ -8,29 +8,17 @@ import (
 	"net"
 	"os"
 	"runtime"
-	"slices"
-	"strings"
 	"testing"
 	"time"
 	"unsafe"
 
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"github.com/simreach/simreach/internal/testenv"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// require skips the test for err, or fails it if SIMREACH_REQUIRE names feature.
-func require(t *testing.T, feature string, err error) {
-	t.Helper()
-	if err == nil {
-		return
-	}
-	if slices.Contains(strings.Split(os.Getenv("SIMREACH_REQUIRE"), ","), feature) {
-		t.Fatalf("%s is required: %v", feature, err)
-	}
-	t.Skipf("needs %s: %v", feature, err)
-}
 
 // inNetns runs f on a thread of its own in a fresh network namespace. The thread is
 // not unlocked, so the runtime destroys it and the namespace goes with it. f must
@@ -47,7 +35,7 @@ func inNetns(t *testing.T, f func() error) {
 		close(entered)
 		done <- f()
 	}()
-	require(t, "netns", <-entered)
+	testenv.Require(t, "netns", <-entered)
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +46,7 @@ func inNetns(t *testing.T, f func() error) {
 func openUp(t *testing.T, mtu int) (Device, *net.UDPConn) {
 	t.Helper()
 	_, err := os.Stat("/dev/net/tun")
-	require(t, "tun", err)
+	testenv.Require(t, "tun", err)
 	var dev Device
 	var conn *net.UDPConn
 	var openErr error
@@ -73,7 +61,7 @@ func openUp(t *testing.T, mtu int) (Device, *net.UDPConn) {
 		return err
 	})
 	if errors.Is(openErr, os.ErrPermission) {
-		require(t, "tun", openErr)
+		testenv.Require(t, "tun", openErr)
 	} else if openErr != nil {
 		t.Fatal(openErr)
 	}
@@ -139,7 +127,7 @@ func reader(dev Device) func() ([][]byte, error) {
 	}
 }
 
-func TestLinuxReadsBatchesAndWrites(t *testing.T) {
+func TestRootLinuxReadsBatchesAndWrites(t *testing.T) {
 	dev, conn := openUp(t, 1456)
 	if dev.Name() != "n6" || dev.MTU() != 1456 {
 		t.Errorf("name %q, mtu %d", dev.Name(), dev.MTU())
@@ -200,7 +188,7 @@ func TestLinuxReadsBatchesAndWrites(t *testing.T) {
 	}
 }
 
-func TestLinuxCloseWakesReader(t *testing.T) {
+func TestRootLinuxCloseWakesReader(t *testing.T) {
 	dev, _ := openUp(t, 0)
 	if dev.MTU() != DefaultMTU {
 		t.Errorf("mtu %d, want %d", dev.MTU(), DefaultMTU)
@@ -225,7 +213,7 @@ func TestLinuxCloseWakesReader(t *testing.T) {
 	}
 }
 
-func TestLinuxDoesNotAllocatePerPacket(t *testing.T) {
+func TestRootLinuxDoesNotAllocatePerPacket(t *testing.T) {
 	dev, conn := openUp(t, 1456)
 	peer := &net.UDPAddr{IP: net.IPv4(10, 1, 0, 2), Port: 9}
 	bufs, sizes := make([][]byte, 64), make([]int, 64)

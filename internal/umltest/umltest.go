@@ -18,7 +18,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -26,6 +25,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/simreach/simreach/internal/testenv"
 )
 
 const (
@@ -62,12 +63,7 @@ type Machine struct {
 // the test.
 func Boot(t testing.TB, o Options) *Machine {
 	t.Helper()
-	if reason := missing(); reason != "" {
-		if slices.Contains(strings.Split(os.Getenv("SIMREACH_REQUIRE"), ","), "uml") {
-			t.Fatalf("SIMREACH_REQUIRE wants uml: %s", reason)
-		}
-		t.Skipf("no user-mode-linux here: %s", reason)
-	}
+	testenv.Require(t, "uml", missing())
 	if o.Memory == 0 {
 		o.Memory = 128
 	}
@@ -104,24 +100,23 @@ func Boot(t testing.TB, o Options) *Machine {
 }
 
 // missing tells what the machine lacks.
-func missing() string {
+func missing() error {
 	if os.Geteuid() != 0 {
-		return "not root"
+		return errors.New("not root")
 	}
 	for _, name := range []string{kernelBinary, "modprobe", "ip", "sh"} {
 		if _, err := exec.LookPath(name); err != nil {
-			return err.Error()
+			return err
 		}
 	}
 	if trees, err := filepath.Glob(moduleTree + "/*/modules.dep"); err != nil || len(trees) == 0 {
-		return "no modules under " + moduleTree
+		return errors.New("no modules under " + moduleTree)
 	}
 	f, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
 	if err != nil {
-		return err.Error()
+		return err
 	}
-	_ = f.Close()
-	return ""
+	return f.Close()
 }
 
 // In runs f on the thread that is in the guest's network namespace: sockets that

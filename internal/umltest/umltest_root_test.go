@@ -12,7 +12,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestGuest(t *testing.T) {
+func TestRootGuest(t *testing.T) {
 	m := Boot(t, Options{Modules: []string{"sctp", "gtp"}, Script: "echo hello from the guest"})
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()

@@ -4,23 +4,14 @@
 package netnstest
 
 import (
-	"os"
-	"slices"
-	"strings"
 	"testing"
 
+	"github.com/simreach/simreach/internal/testenv"
 	"github.com/simreach/simreach/netns"
 )
 
 // Require skips or fails t unless namespaces can be made.
 func Require(t testing.TB) {
 	t.Helper()
-	err := netns.Available()
-	if err == nil {
-		return
-	}
-	if slices.Contains(strings.Split(os.Getenv("SIMREACH_REQUIRE"), ","), "netns") {
-		t.Fatalf("network namespaces are required here: %v", err)
-	}
-	t.Skipf("needs network namespaces (run as root): %v", err)
+	testenv.Require(t, "netns", netns.Available())
 }

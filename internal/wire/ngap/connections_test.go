@@ -7,6 +7,9 @@ import (
 	"github.com/free5gc/aper"
 	"github.com/free5gc/ngap/ngapType"
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/gopacket"
+
+	"github.com/simreach/simreach/internal/testenv"
 )
 
 // someConnections returns n connections with identifiers of every length.
@@ -74,9 +77,15 @@ func TestManyConnections(t *testing.T) {
 			t.Errorf("%q: %v, want an error", bad, ids)
 		}
 	}
-	for i, remarks := range dissect(t, pdus) {
-		if remarks != "" {
-			t.Errorf("message %d: %s", i, remarks)
+	t.Run("tshark", func(t *testing.T) {
+		var packets [][]gopacket.SerializableLayer
+		for i, b := range pdus {
+			packets = append(packets, testenv.SCTPData(t, uint32(i+1), b))
 		}
-	}
+		for i, remarks := range testenv.Dissect(t, "ngap", packets) {
+			if remarks != "" {
+				t.Errorf("message %d: %s", i, remarks)
+			}
+		}
+	})
 }

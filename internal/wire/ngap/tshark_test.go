@@ -1,110 +1,23 @@
 package ngap
 
 import (
-	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/gopacket"
-	"github.com/google/gopacket/layers"
-	"github.com/google/gopacket/pcapgo"
+
+	"github.com/simreach/simreach/internal/testenv"
 )
 
-// TestWireshark has Wireshark dissect every sample: it knows nothing of our
-// codec. Any remark of its experts above the level of a note fails.
-func TestWireshark(t *testing.T) {
-	var names []string
-	var pdus [][]byte
-	for _, s := range samples {
-		names = append(names, s.name)
-		pdus = append(pdus, unhex(t, s.hex))
+// TestTshark has Wireshark dissect every sample: it knows nothing of our codec. Any
+// remark of its experts fails.
+func TestTshark(t *testing.T) {
+	var packets [][]gopacket.SerializableLayer
+	for i, s := range samples {
+		packets = append(packets, testenv.SCTPData(t, uint32(i+1), unhex(t, s.hex)))
 	}
-	for i, remarks := range dissect(t, pdus) {
+	for i, remarks := range testenv.Dissect(t, "ngap", packets) {
 		if remarks != "" {
-			t.Errorf("%s (%x): %s", names[i], pdus[i], remarks)
-		}
-	}
-}
-
-// dissect returns what tshark's experts say about each NGAP PDU, "" for nothing.
-// It skips the test if tshark is not installed, unless SIMREACH_REQUIRE has
-// "tshark".
-func dissect(t *testing.T, pdus [][]byte) []string {
-	t.Helper()
-	tshark, err := exec.LookPath("tshark")
-	if err != nil {
-		if strings.Contains(os.Getenv("SIMREACH_REQUIRE"), "tshark") {
-			t.Fatal("tshark is required but not installed")
-		}
-		t.Skip("tshark is not installed")
-	}
-	file := filepath.Join(t.TempDir(), "ngap.pcap")
-	writeCapture(t, file, pdus)
-	out, err := exec.Command(tshark, "-r", file, "-o", "nas-5gs.null_decipher:TRUE", "-T", "fields",
-		"-E", "separator=|", "-e", "frame.number", "-e", "frame.protocols",
-		"-e", "_ws.expert.severity", "-e", "_ws.expert.message", "-e", "_ws.malformed").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-	if len(lines) != len(pdus) {
-		t.Fatalf("%d packets dissected, want %d:\n%s", len(lines), len(pdus), out)
-	}
-	remarks := make([]string, len(pdus))
-	for i, l := range lines {
-		f := strings.Split(l, "|")
-		if !strings.Contains(f[1], "ngap") {
-			remarks[i] = "not taken for NGAP: " + l
-		}
-		if f[2] != "" || f[4] != "" {
-			remarks[i] = l
-		}
-	}
-	return remarks
-}
-
-// writeCapture writes each PDU as an SCTP DATA chunk between two addresses.
-func writeCapture(t *testing.T, name string, pdus [][]byte) {
-	t.Helper()
-	f, err := os.Create(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	w := pcapgo.NewWriter(f)
-	if err := w.WriteFileHeader(1<<16, layers.LinkTypeRaw); err != nil {
-		t.Fatal(err)
-	}
-	for i, pdu := range pdus {
-		ip := &layers.IPv4{
-			Version: 4, TTL: 64, Protocol: layers.IPProtocolSCTP,
-			SrcIP: net.IPv4(127, 0, 0, 1), DstIP: net.IPv4(127, 0, 0, 2),
-		}
-		sctp := &layers.SCTP{SrcPort: 38412, DstPort: 38412}
-		chunk := &layers.SCTPData{
-			SCTPChunk:     layers.SCTPChunk{Type: layers.SCTPChunkTypeData, Flags: 3},
-			BeginFragment: true, EndFragment: true,
-			TSN: uint32(i + 1), StreamSequence: uint16(i), PayloadProtocol: 60,
-		}
-		buf := gopacket.NewSerializeBuffer()
-		opts := gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}
-		padded := append(append([]byte{}, pdu...), make([]byte, (4-len(pdu)%4)%4)...)
-		chunk.Length = uint16(16 + len(pdu))
-		if err := gopacket.SerializeLayers(buf, gopacket.SerializeOptions{ComputeChecksums: true}, chunk, gopacket.Payload(padded)); err != nil {
-			t.Fatal(err)
-		}
-		body := append([]byte{}, buf.Bytes()...)
-		body[2], body[3] = byte(chunk.Length>>8), byte(chunk.Length)
-		if err := gopacket.SerializeLayers(buf, opts, ip, sctp, gopacket.Payload(body)); err != nil {
-			t.Fatal(err)
-		}
-		ci := gopacket.CaptureInfo{Timestamp: time.Unix(int64(i), 0), CaptureLength: len(buf.Bytes()), Length: len(buf.Bytes())}
-		if err := w.WritePacket(ci, buf.Bytes()); err != nil {
-			t.Fatal(err)
+			t.Errorf("%s (%s): %s", samples[i].name, samples[i].hex, remarks)
 		}
 	}
 }
