@@ -74,6 +74,9 @@ func (s *socket) read(limit int, deadline <-chan struct{}, f func(i int, p *pack
 			s.count--
 		}
 		more := s.count > 0
+		if !more {
+			s.head = 0 // the next ones reuse the same few buffers
+		}
 		s.mu.Unlock()
 		if n > 0 {
 			if more { // another reader may be waiting

@@ -140,7 +140,9 @@ func (a *association) event(ev assocEvent) (at time.Duration, ok bool) {
 		a.down(assocIdle, "released by the UPF")
 		return a.t.Retry, true
 	case ev.heartbeat != nil:
-		if a.state() != assocIdle && !ev.heartbeat.Equal(a.recovery()) {
+		// An older time stamp is a request that was late (TS 23.007 clause 19A). Our own
+		// heartbeats take any other one for a restart: they know their answers.
+		if a.state() != assocIdle && ev.heartbeat.After(a.recovery()) {
 			a.down(assocIdle, "restarted")
 			return 0, true
 		}

@@ -259,10 +259,10 @@ func (s *session) rules() pfcp.Rules {
 				PDI: pfcp.PDI{Source: pfcp.Core, NetworkInstance: s.grant.instance, UEAddress: &ue}},
 		},
 		FARs: []pfcp.FAR{
-			{ID: farUplink, Action: pfcp.ActionForward, Forward: &pfcp.Forwarding{Destination: pfcp.Core, NetworkInstance: s.grant.instance}},
+			{ID: farUplink, Action: pfcp.ActionForward, Forward: &pfcp.Forwarding{Destination: new(pfcp.Core), NetworkInstance: s.grant.instance}},
 			downlinkFAR(s.sent.downlink, netip.Addr{}),
 		},
-		QERs: []pfcp.QER{{ID: qerSession, QFI: defaultQFI, MBR: s.sent.ambr}},
+		QERs: []pfcp.QER{{ID: qerSession, QFI: defaultQFI, MBR: new(s.sent.ambr)}},
 		URRs: []pfcp.URR{{ID: urrSession, Volume: true, Period: u.Period, VolumeThreshold: u.Threshold}},
 	}
 }
@@ -274,6 +274,6 @@ func downlinkFAR(to ident.FTEID, old netip.Addr) pfcp.FAR {
 		return pfcp.FAR{ID: farDownlink, Action: pfcp.ActionDrop}
 	}
 	return pfcp.FAR{ID: farDownlink, Action: pfcp.ActionForward, Forward: &pfcp.Forwarding{
-		Destination: pfcp.Access, Outer: &to, SendEndMarker: old.IsValid(),
+		Destination: new(pfcp.Access), Outer: &to, SendEndMarker: old.IsValid(),
 	}}
 }

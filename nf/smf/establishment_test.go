@@ -39,10 +39,10 @@ func TestEstablishment(t *testing.T) {
 					PDI: pfcp.PDI{Source: pfcp.Core, NetworkInstance: "internet", UEAddress: &ue}},
 			},
 			FARs: []pfcp.FAR{
-				{ID: 1, Action: pfcp.ActionForward, Forward: &pfcp.Forwarding{Destination: pfcp.Core, NetworkInstance: "internet"}},
+				{ID: 1, Action: pfcp.ActionForward, Forward: &pfcp.Forwarding{Destination: new(pfcp.Core), NetworkInstance: "internet"}},
 				{ID: 2, Action: pfcp.ActionDrop},
 			},
-			QERs: []pfcp.QER{{ID: 1, QFI: 1, MBR: mbps}},
+			QERs: []pfcp.QER{{ID: 1, QFI: 1, MBR: &mbps, Gates: &pfcp.GateStatus{}}},
 			URRs: []pfcp.URR{{ID: 1, Volume: true}},
 		}
 		if d := cmp.Diff(want, est.Rules, cmpAddr); d != "" {
@@ -81,7 +81,7 @@ func TestEstablishment(t *testing.T) {
 			t.Errorf("got %+v, want ACTIVATED and nothing to send", out)
 		}
 		mod := h.upf.want("step 16", pfcp.TypeSessionModificationRequest)[0].m.(*pfcp.SessionModificationRequest)
-		wantFAR := []pfcp.FAR{{ID: 2, Action: pfcp.ActionForward, Forward: &pfcp.Forwarding{Destination: pfcp.Access, Outer: &gnbA}}}
+		wantFAR := []pfcp.FAR{{ID: 2, Action: pfcp.ActionForward, Forward: &pfcp.Forwarding{Destination: new(pfcp.Access), Outer: &gnbA}}}
 		if d := cmp.Diff(wantFAR, mod.Update.FARs, cmpAddr); d != "" {
 			t.Errorf("FAR (-want +got):\n%s", d)
 		}

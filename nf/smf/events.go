@@ -16,7 +16,9 @@ type sessionKey struct {
 }
 
 // directory is the list of sessions that can be reached, and who wants to know of
-// changes (TS 29.508 clause 4.2). Publishing never blocks: each subscriber has a
+// changes (TS 29.508 clause 4.2). A session keeps its address for life, so PDU_SES_EST
+// and PDU_SES_REL tell everything; UE_IP_CH comes only where several changes are told
+// as one, to a subscriber that had fallen behind. Publishing never blocks: each subscriber has a
 // bounded queue, and one that overflows is brought up to date later with the
 // difference between what it was told and what is true then.
 type directory struct {

@@ -140,3 +140,41 @@ func TestSlowSubscriber(t *testing.T) {
 		}
 	})
 }
+
+// TestReported: whoever asked for the present sessions is told when it has them all,
+// once, also if there are none.
+func TestReported(t *testing.T) {
+	for _, sessions := range []int{0, 3} {
+		t.Run(fmt.Sprint(sessions), func(t *testing.T) {
+			bubble(t, nil, func(h *harness) {
+				for i := range sessions {
+					h.active(supi(i))
+				}
+				var mu sync.Mutex
+				var got []string
+				add := func(s string) {
+					mu.Lock()
+					defer mu.Unlock()
+					got = append(got, s)
+				}
+				want := make([]string, sessions)
+				for i := range want {
+					want[i] = string(sbi.SessionEstablished)
+				}
+				cancel, err := h.smf.Subscribe(h.t.Context(),
+					sbi.EventSubscription{ImmediateReport: true, Reported: func() { add("reported") }},
+					func(e sbi.SessionEvent) { add(string(e.Type)) })
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer cancel()
+				synctest.Wait()
+				h.active(supi(9))
+				synctest.Wait()
+				mu.Lock()
+				defer mu.Unlock()
+				wantStrings(t, "in order", got, append(want, "reported", string(sbi.SessionEstablished))...)
+			})
+		})
+	}
+}

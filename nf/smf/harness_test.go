@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -48,6 +50,7 @@ func testConfig() Config {
 
 // harness is an SMF between a test UPF, a test AMF and a test UDM.
 type harness struct {
+	log logBuffer
 	t   *testing.T
 	net *memnet.Network
 	smf *SMF
@@ -74,7 +77,7 @@ func bubble(t *testing.T, prepare func(*Config, *harness), f func(h *harness)) {
 			t.Fatal(err)
 		}
 		h.smf, err = New(cfg, Deps{
-			Log: slog.New(slog.NewTextHandler(t.Output(), nil)), N4: conn, SubscriberData: h.udm, UEContext: h.udm,
+			Log: slog.New(slog.NewTextHandler(io.MultiWriter(t.Output(), &h.log), nil)), N4: conn, SubscriberData: h.udm, UEContext: h.udm,
 			AMF:  func(sbi.NFID) (sbi.Communication, error) { return h.amf, nil },
 			Rand: bytes.NewReader(make([]byte, 64)),
 		})
@@ -232,7 +235,9 @@ func (u *testUPF) answer(r upfRequest) pfcp.Message {
 			s.down = &f
 		}
 		for _, q := range m.Update.QERs {
-			s.qer = q
+			if q.MBR != nil {
+				s.qer.MBR = q.MBR
+			}
 		}
 		return &pfcp.SessionModificationResponse{Cause: pfcp.CauseAccepted}
 	case *pfcp.SessionDeletionRequest:
@@ -548,6 +553,31 @@ func wantStrings(t *testing.T, why string, got []string, want ...string) {
 func supi(n int) ident.SUPI { return ident.SUPI(fmt.Sprintf("imsi-00101%010d", n)) }
 
 // advance lets fake time pass.
+// logBuffer keeps what was logged.
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+// lines returns the logged lines that contain every one of parts.
+func (l *logBuffer) lines(parts ...string) []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var out []string
+	for line := range strings.Lines(l.b.String()) {
+		if !slices.ContainsFunc(parts, func(p string) bool { return !strings.Contains(line, p) }) {
+			out = append(out, line)
+		}
+	}
+	return out
+}
+
 func (h *harness) advance(d time.Duration) {
 	<-time.After(d)
 	synctest.Wait()

@@ -39,7 +39,7 @@ func TestModification(t *testing.T) {
 		ref := h.active(imsi1)
 		done := h.setAMBR(gold)
 		mod := h.upf.want("enforced at once", pfcp.TypeSessionModificationRequest)[0].m.(*pfcp.SessionModificationRequest)
-		if len(mod.Update.QERs) != 1 || mod.Update.QERs[0].MBR != gold || len(mod.Update.FARs) != 0 {
+		if len(mod.Update.QERs) != 1 || mod.Update.QERs[0].MBR == nil || *mod.Update.QERs[0].MBR != gold || mod.Update.QERs[0].Gates != nil || len(mod.Update.FARs) != 0 {
 			t.Errorf("got %+v, want the QER alone", mod.Update)
 		}
 		m := h.amf.taken()
@@ -103,7 +103,7 @@ func TestT3591(t *testing.T) {
 			t.Errorf("got %v, want ErrTimeout", err)
 		}
 		q := h.upf.want("back to before", pfcp.TypeSessionModificationRequest)[0].m.(*pfcp.SessionModificationRequest)
-		if q.Update.QERs[0].MBR != mbps {
+		if q.Update.QERs[0].MBR == nil || *q.Update.QERs[0].MBR != mbps {
 			t.Errorf("got %+v, want the old AMBR", q.Update.QERs)
 		}
 		if m := h.amf.taken(); len(m) != 1 || m[0].N1 != nil || m[0].N2Type != sbi.N2ModifyRequest {
@@ -125,7 +125,7 @@ func TestModificationRefused(t *testing.T) {
 			if err := <-done; !errors.As(err, &rej) || rej.Cause != nas.SMRequestRejected {
 				t.Errorf("got %v, want ModificationRejected with cause 31", err)
 			}
-			if _, s := h.upf.only(); s.qer.MBR != mbps {
+			if _, s := h.upf.only(); *s.qer.MBR != mbps {
 				t.Errorf("got %v at the UPF, want the old AMBR", s.qer.MBR)
 			}
 		})

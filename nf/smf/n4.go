@@ -144,7 +144,9 @@ func (n *n4) forget(peer netip.Addr) {
 	n.order = kept
 }
 
-// read delivers requests to handle until the socket is closed.
+// read delivers requests to handle until the socket is closed, and with them
+// responses to session establishments that nobody waits for any more: they may have
+// left something behind at the UPF.
 func (n *n4) read(handle func(transaction, pfcp.Header, pfcp.Message)) error {
 	ds := make([]dgram.Datagram, 32)
 	for i := range ds {
@@ -179,6 +181,9 @@ func (n *n4) datagram(b []byte, peer netip.AddrPort, handle func(transaction, pf
 		n.mu.Unlock()
 		if !ok {
 			n.counters.unmatched.Add(1)
+			if h.Type == pfcp.TypeSessionEstablishmentResponse {
+				handle(t, h, m)
+			}
 			return
 		}
 		w.to <- m

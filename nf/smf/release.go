@@ -112,7 +112,6 @@ func (s *session) finish(tellAMF bool) []action {
 	}
 	s.state, s.up, s.want = stReleased, upDeactivated, plane{}
 	s.counters.released.Add(1)
-	s.log.Info("pdu session released", "address", s.grant.address.V4, "uplink_bytes", s.usage.UplinkBytes, "downlink_bytes", s.usage.DownlinkBytes)
 	out := []action{
 		stopTimer{t3591}, stopTimer{t3592}, stopTimer{tN2}, withdraw{}, forget{},
 		reply{s.ambrCall, callResult{err: errReleased}},

@@ -251,3 +251,31 @@ func TestMalformedFromAMF(t *testing.T) {
 		}
 	})
 }
+
+// TestFinalUsage: without periodic reports all usage is in the deletion response. It
+// is logged then, and until then Status shows the session.
+func TestFinalUsage(t *testing.T) {
+	bubble(t, nil, func(h *harness) {
+		ref := h.active(imsi1)
+		h.upf.setOverride(func(m pfcp.Message) (pfcp.Message, bool) {
+			_, deletion := m.(*pfcp.SessionDeletionRequest)
+			return nil, !deletion
+		})
+		if err := h.smf.ReleaseSMContext(h.t.Context(), ref, ""); err != nil {
+			t.Fatal(err)
+		}
+		h.advance(100 * time.Millisecond)
+		if s := h.session(imsi1); s.State != "released" || len(h.log.lines("pdu session released")) != 0 {
+			t.Errorf("got %+v before the UPF confirmed, want it shown as released and not logged", s)
+		}
+		h.upf.setOverride(nil)
+		h.advance(time.Second)
+		if s := h.session(imsi1).State; s != "none" {
+			t.Errorf("got %s, want the session gone", s)
+		}
+		l := h.log.lines("pdu session released", "nf=smf", "smf_id=", "uplink_bytes=1", "supi="+string(imsi1))
+		if len(l) != 1 {
+			t.Errorf("got %q, want one line with the final usage", h.log.lines("pdu session released"))
+		}
+	})
+}

@@ -1,11 +1,15 @@
 package smf
 
 import (
+	"context"
+
+	"github.com/simreach/simreach/internal/ident"
 	"github.com/simreach/simreach/internal/wire/pfcp"
 )
 
-// request dispatches a request of a UPF.
-func (a *SMF) request(t transaction, h pfcp.Header, m pfcp.Message) {
+// request dispatches a request of a UPF, or an establishment response that came too
+// late.
+func (a *SMF) request(ctx context.Context, t transaction, h pfcp.Header, m pfcp.Message) {
 	switch m := m.(type) {
 	case *pfcp.HeartbeatRequest: // answered to anyone (TS 29.244 clause 6.2.2.2)
 		a.n4.respond(t, 0, &pfcp.HeartbeatResponse{Recovery: a.n4.recovery})
@@ -35,12 +39,37 @@ func (a *SMF) request(t transaction, h pfcp.Header, m pfcp.Message) {
 		if s == nil || !s.inbox.post(event{kind: evReport, report: m, from: t}) {
 			a.n4.respond(t, 0, &pfcp.SessionReportResponse{Cause: pfcp.CauseSessionNotFound})
 		}
+	case *pfcp.SessionEstablishmentResponse:
+		a.orphaned(ctx, t, h.SEID, m)
 	default: // a request that only a UPF handles
 		a.n4.counters.malformed.Add(1)
 		if typ, ok := h.Type.Response(); ok {
 			a.log.Debug("pfcp request that an SMF does not serve", "peer", t.peer, "type", typ.String())
 		}
 	}
+}
+
+// orphaned deletes the session that a UPF has made for one of ours after that gave the
+// UPF up: it would hold the UE's address for as long as the association lasts. A
+// repeated response of the UPF that has the session is not meant.
+func (a *SMF) orphaned(ctx context.Context, t transaction, ours ident.SEID, m *pfcp.SessionEstablishmentResponse) {
+	u := a.upfs.byPeer(t.peer, nil)
+	if u == nil || m.Cause != pfcp.CauseAccepted || m.FSEID == nil {
+		return
+	}
+	a.mu.Lock()
+	s := a.bySEID[ours]
+	a.mu.Unlock()
+	if s != nil && s.status.Load().UPF == u.cfg.Name {
+		return
+	}
+	a.counters.orphans.Add(1)
+	a.log.Warn("pfcp session came too late and is deleted", "upf", u.cfg.Name, "seid", ours)
+	_ = a.spawn(ctx, func(ctx context.Context) { // fails only when the SMF stops
+		if _, err := a.n4.request(ctx, u.cfg.N4, m.FSEID.SEID, &pfcp.SessionDeletionRequest{}); err != nil && ctx.Err() == nil {
+			a.log.Warn("pfcp session not deleted", "upf", u.cfg.Name, "seid", ours, "error", err)
+		}
+	})
 }
 
 // reported handles a session report (TS 29.244 clause 7.5.8; TS 23.502 clause

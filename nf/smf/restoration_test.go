@@ -58,7 +58,7 @@ func TestUPFRestart(t *testing.T) {
 							if s.chosen || s.uplink != b.Uplink {
 								t.Errorf("%s: got F-TEID %v (chosen by the UPF: %t), want the %v of before, explicitly", b.SUPI, s.uplink, s.chosen, b.Uplink)
 							}
-							if s.down.Action != pfcp.ActionForward || *s.down.Forward.Outer != gnbA || s.qer.MBR != mbps {
+							if s.down.Action != pfcp.ActionForward || *s.down.Forward.Outer != gnbA || *s.qer.MBR != mbps {
 								t.Errorf("%s: got %+v %+v, want the rules of before", b.SUPI, s.down, s.qer)
 							}
 						}
@@ -194,6 +194,24 @@ func TestAssociationByUPF(t *testing.T) {
 	})
 }
 
+// TestHeartbeatsOfTheUPF: a newer recovery time stamp is a restart; an older one is a
+// request from before the last restart that took its time.
+func TestHeartbeatsOfTheUPF(t *testing.T) {
+	bubble(t, nil, func(h *harness) {
+		h.active(imsi1)
+		h.upf.taken()
+		h.upf.request(0, &pfcp.HeartbeatRequest{Recovery: h.upf.recovery.Add(-time.Minute)})
+		h.upf.request(0, &pfcp.HeartbeatRequest{Recovery: h.upf.recovery})
+		h.upf.want("nothing new")
+		h.upf.mu.Lock()
+		h.upf.recovery = h.upf.recovery.Add(time.Second)
+		now := h.upf.recovery
+		h.upf.mu.Unlock()
+		h.upf.request(0, &pfcp.HeartbeatRequest{Recovery: now})
+		h.upf.want("a restart", pfcp.TypeAssociationSetupRequest, pfcp.TypeSessionEstablishmentRequest)
+	})
+}
+
 // TestUPFForgets: a UPF that lost a session, or the association, without a restart.
 func TestUPFForgets(t *testing.T) {
 	for name, forget := range map[string]func(*testUPF){
@@ -310,6 +328,46 @@ func TestLostWhileEstablishing(t *testing.T) {
 				t.Errorf("got %+v, want nothing left at upf1", u)
 			}
 		})
+	})
+}
+
+// TestLateEstablishment: a UPF that answers after it was given up has made a session
+// that nobody knows; it is told to delete it. A repeated answer is only that.
+func TestLateEstablishment(t *testing.T) {
+	var second *testUPF
+	bubble(t, func(c *Config, h *harness) {
+		second = newTestUPF(h, up2Addr)
+		u := c.UPFs[0]
+		u.Name, u.N4, u.Priority = "upf2", up2Addr, 1
+		c.UPFs = append(c.UPFs, u)
+	}, func(h *harness) {
+		defer second.kill()
+		h.upf.setOverride(func(m pfcp.Message) (pfcp.Message, bool) {
+			_, establish := m.(*pfcp.SessionEstablishmentRequest)
+			return nil, !establish
+		})
+		h.upf.taken()
+		h.create(imsi1)
+		h.advance(2 * time.Second)
+		if s := h.session(imsi1); s.State != "active" || s.UPF != "upf2" {
+			t.Fatalf("got %+v, want it on upf2 after upf1 did not answer", s)
+		}
+		h.upf.setOverride(nil)
+		asked := h.upf.taken()
+		h.upf.handle(smfAddr, asked[len(asked)-1])
+		synctest.Wait()
+		if n, o := h.upf.count(), h.smf.Status().Counters.PFCPOrphans; n != 0 || o != 1 {
+			t.Errorf("got %d sessions at upf1 and %d orphans counted, want it deleted", n, o)
+		}
+
+		id, at2 := second.only()
+		second.taken()
+		second.mu.Lock()
+		second.send(smfAddr, pfcp.Header{SEID: at2.smf.SEID, Sequence: 0xabc}, &pfcp.SessionEstablishmentResponse{
+			Node: pfcp.NodeID{Addr: up2Addr.Addr()}, Cause: pfcp.CauseAccepted, FSEID: &pfcp.FSEID{SEID: id, Addr: up2Addr.Addr()},
+		})
+		second.mu.Unlock()
+		second.want("a repeated answer")
 	})
 }
 

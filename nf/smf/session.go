@@ -136,6 +136,11 @@ func (s *session) run(ctx context.Context) {
 			}
 		}
 	}
+	if s.registered { // the UPF's last report is in only now
+		s.log.Info("pdu session released", "address", s.grant.address.V4,
+			"uplink_bytes", s.usage.UplinkBytes, "downlink_bytes", s.usage.DownlinkBytes,
+			"uplink_packets", s.usage.UplinkPackets, "downlink_packets", s.usage.DownlinkPackets)
+	}
 }
 
 // over reports whether nothing is left to do.

@@ -67,6 +67,7 @@ type counters struct {
 	established, refused, released, modified              atomic.Uint64
 	malformedN1, unexpectedN1, malformedN2, unexpectedN2  atomic.Uint64
 	n4Failures, transferFailures, unencodable, superseded atomic.Uint64
+	orphans                                               atomic.Uint64
 }
 
 // Interfaces that the SMF serves.
@@ -104,7 +105,7 @@ func New(cfg Config, d Deps) (*SMF, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	log = log.With("nf", string(cfg.NFID))
+	log = log.With("nf", "smf", "smf_id", string(cfg.NFID))
 	cfg = cfg.withDefaults()
 	node := pfcp.NodeID{Addr: local}
 	if cfg.Node != "" {
@@ -141,7 +142,7 @@ func (a *SMF) Run(ctx context.Context) error {
 
 	failed := make(chan error, 1)
 	all.Go(func() {
-		failed <- a.n4.read(a.request)
+		failed <- a.n4.read(func(t transaction, h pfcp.Header, m pfcp.Message) { a.request(ctx, t, h, m) })
 	})
 	all.Go(func() {
 		<-ctx.Done()

@@ -13,7 +13,7 @@ import (
 type Status struct {
 	NFID        sbi.NFID
 	UPFs        []UPFStatus     // in the order of the configuration
-	Sessions    []SessionStatus // by SUPI and session ID
+	Sessions    []SessionStatus // by SUPI and session ID; released ones until their UPF has confirmed
 	Subscribers int
 	Counters    Counters
 }
@@ -53,7 +53,8 @@ type SessionStatus struct {
 }
 
 // UsageTotals is what the UPF reported since the session began. It lags behind by
-// up to a reporting period or threshold.
+// up to a reporting period or threshold; without either it is zero until the UPF has
+// confirmed the release.
 type UsageTotals struct {
 	UplinkBytes, DownlinkBytes     uint64
 	UplinkPackets, DownlinkPackets uint64
@@ -71,6 +72,7 @@ type Counters struct {
 	PFCPRepeated                              uint64 // requests seen before
 	PFCPUnknownPeer                           uint64 // associations of unknown UPFs
 	PFCPFailures                              uint64 // session requests refused or unanswered
+	PFCPOrphans                               uint64 // sessions made too late and deleted again
 }
 
 // Status returns a copy.
@@ -87,12 +89,12 @@ func (a *SMF) Status() Status {
 	a.upfs.mu.Unlock()
 
 	a.mu.Lock()
-	for _, s := range a.byRef {
+	for _, s := range a.bySEID {
 		st.Sessions = append(st.Sessions, *s.status.Load())
 	}
 	a.mu.Unlock()
 	slices.SortFunc(st.Sessions, func(x, y SessionStatus) int {
-		return cmp.Or(cmp.Compare(x.SUPI, y.SUPI), cmp.Compare(x.Session, y.Session))
+		return cmp.Or(cmp.Compare(x.SUPI, y.SUPI), cmp.Compare(x.Session, y.Session), cmp.Compare(x.SEID, y.SEID))
 	})
 
 	a.directory.mu.Lock()
@@ -112,5 +114,6 @@ func (a *SMF) count() Counters {
 		PFCPSent: n.sent.Load(), PFCPRetransmitted: n.retransmitted.Load(), PFCPTimeouts: n.timeouts.Load(),
 		PFCPReceived: n.received.Load(), PFCPMalformed: n.malformed.Load(), PFCPUnmatched: n.unmatched.Load(),
 		PFCPRepeated: n.repeated.Load(), PFCPUnknownPeer: n.unknownPeer.Load(), PFCPFailures: c.n4Failures.Load(),
+		PFCPOrphans: c.orphans.Load(),
 	}
 }

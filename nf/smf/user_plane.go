@@ -43,7 +43,7 @@ func (s *session) change() *pfcp.SessionModificationRequest {
 		m.Update.FARs = []pfcp.FAR{downlinkFAR(s.want.downlink, s.have.downlink.Addr)}
 	}
 	if s.have.ambr != s.want.ambr {
-		m.Update.QERs = []pfcp.QER{{ID: qerSession, QFI: defaultQFI, MBR: s.want.ambr}}
+		m.Update.QERs = []pfcp.QER{{ID: qerSession, MBR: new(s.want.ambr)}}
 	}
 	return m
 }

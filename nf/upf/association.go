@@ -1,6 +1,7 @@
 package upf
 
 import (
+	"maps"
 	"net/netip"
 	"time"
 
@@ -26,25 +27,24 @@ func (u *UPF) peerRecovery(addr netip.Addr, recovery time.Time) {
 	}
 }
 
-// associationSetup is TS 29.244 clause 6.2.6.2. A CP function that has an
-// association already keeps its sessions unless it has restarted since; should it
-// set them up anew all the same, sessionEstablishment replaces them one by one.
+// associationSetup is TS 29.244 clause 6.2.6.2. The new association takes the place of
+// one under the same node ID, whatever the recovery time stamp, and the sessions of
+// the old one end: to retain them takes PFCP Session Retention Information, which is
+// for SMF sets and not supported here.
 func (u *UPF) associationSetup(c call, m pfcp.Message) (pfcp.Message, ident.SEID) {
 	req := m.(*pfcp.AssociationSetupRequest)
 	a := u.associations[req.Node]
-	if a != nil && req.Recovery.After(a.recovery) {
-		u.log.Info("CP function restarted", "node", nodeName(a.node), "sessions", len(a.sessions))
+	if a != nil {
+		u.log.Info("association replaced", "node", nodeName(a.node), "restarted", req.Recovery.After(a.recovery), "sessions", len(a.sessions))
 		u.endAssociation(a)
-		a = nil
 	}
-	if a == nil {
-		a = &association{node: req.Node, sessions: make(map[ident.SEID]*session)}
-		u.associations[req.Node] = a
-		u.scheduleHeartbeat(a, c.now)
-	}
-	a.addr, a.recovery, a.silent = c.from.Addr(), req.Recovery, false
+	// A CP function that starts anew may use its sequence numbers again.
+	maps.DeleteFunc(u.answered, func(x exchange, _ *answered) bool { return x.peer.Addr() == c.from.Addr() })
+	a = &association{node: req.Node, addr: c.from.Addr(), recovery: req.Recovery, sessions: make(map[ident.SEID]*session)}
+	u.associations[req.Node] = a
+	u.scheduleHeartbeat(a, c.now)
 	u.log.Info("association set up", "node", nodeName(a.node), "peer", c.from)
-	return &pfcp.AssociationSetupResponse{Node: u.node, Cause: pfcp.CauseAccepted, Recovery: u.recovery}, 0
+	return &pfcp.AssociationSetupResponse{Node: u.node, Cause: pfcp.CauseAccepted, Recovery: u.recovery, FTUP: true}, 0
 }
 
 // associationRelease is TS 29.244 clause 6.2.8.

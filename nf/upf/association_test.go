@@ -17,6 +17,17 @@ func TestHeartbeatTellsRecoveryToAnybody(t *testing.T) {
 	})
 }
 
+// A restart within the second of the start before needs a time stamp of its own.
+func TestRecoveryTimeStampMayBeGiven(t *testing.T) {
+	given := time.Date(2026, 3, 4, 5, 6, 7, 890, time.UTC)
+	inBubbleWith(t, nil, func(d *Deps) { d.Recovery = given }, func(l *lab) {
+		r := request[*pfcp.HeartbeatResponse](l, 0, &pfcp.HeartbeatRequest{Recovery: l.recovery})
+		if want := given.Truncate(time.Second); !r.Recovery.Equal(want) || !l.Status().Recovery.Equal(want) {
+			t.Errorf("recovery %v, status %v, want %v", r.Recovery, l.Status().Recovery, want)
+		}
+	})
+}
+
 func TestAssociationSetupAndRelease(t *testing.T) {
 	inBubble(t, func(c *Config) { c.NodeID = "upf1.example" }, func(l *lab) {
 		r := request[*pfcp.AssociationReleaseResponse](l, 0, &pfcp.AssociationReleaseRequest{Node: cpNode})
@@ -24,7 +35,7 @@ func TestAssociationSetupAndRelease(t *testing.T) {
 			t.Errorf("release before setup: cause %d, want 72", r.Cause)
 		}
 		s := request[*pfcp.AssociationSetupResponse](l, 0, &pfcp.AssociationSetupRequest{Node: cpNode, Recovery: l.recovery})
-		if s.Cause != pfcp.CauseAccepted || s.Node.FQDN != "upf1.example" || !s.Recovery.Equal(l.Status().Recovery) {
+		if s.Cause != pfcp.CauseAccepted || s.Node.FQDN != "upf1.example" || !s.FTUP || !s.Recovery.Equal(l.Status().Recovery) {
 			t.Errorf("setup: %+v", s)
 		}
 		id, teid := l.session(establishment())
@@ -43,20 +54,24 @@ func TestAssociationSetupAndRelease(t *testing.T) {
 }
 
 func TestRestartedCPLosesItsSessions(t *testing.T) {
-	for _, how := range []string{"association setup", "heartbeat"} {
+	for _, how := range []string{"association setup", "association setup with the same recovery time stamp", "heartbeat"} {
 		t.Run(how, func(t *testing.T) {
 			inBubble(t, nil, func(l *lab) {
 				l.associate()
 				_, teid := l.session(establishment())
-				l.associate() // the same recovery time stamp: nothing is lost
+				request[*pfcp.HeartbeatResponse](l, 0, &pfcp.HeartbeatRequest{Recovery: l.recovery})
 				if !l.uplink(teid) {
-					t.Fatal("session lost although the CP function has not restarted")
+					t.Fatal("session lost by a heartbeat of a CP function that has not restarted")
 				}
-				l.recovery = l.recovery.Add(time.Second)
-				if how == "heartbeat" {
+				switch how {
+				case "heartbeat":
+					l.recovery = l.recovery.Add(time.Second)
 					request[*pfcp.HeartbeatResponse](l, 0, &pfcp.HeartbeatRequest{Recovery: l.recovery})
-				} else {
+				case "association setup":
+					l.recovery = l.recovery.Add(time.Second)
 					l.associate()
+				default:
+					l.associate() // clause 6.2.6.2.2: regardless of the time stamp
 				}
 				if l.uplink(teid) {
 					t.Error("session survived the restart of its CP function")
@@ -72,6 +87,21 @@ func TestRestartedCPLosesItsSessions(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestRestartedCPMayRepeatSequenceNumbers(t *testing.T) {
+	inBubble(t, nil, func(l *lab) {
+		l.associate()
+		before := l.sequence
+		old, _ := l.session(establishment())
+		l.recovery = l.recovery.Add(time.Second)
+		l.associate()
+		l.sequence = before
+		id, teid := l.session(establishment()) // under the number of the first one
+		if id == old || !l.uplink(teid) {
+			t.Errorf("session %#x after %#x, want a new one and packets in it", id, old)
+		}
+	})
 }
 
 func TestOwnHeartbeats(t *testing.T) {

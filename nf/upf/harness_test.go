@@ -44,6 +44,11 @@ type lab struct {
 // inBubble runs test with a lab whose configuration change may alter.
 func inBubble(t *testing.T, change func(*Config), test func(*lab)) {
 	t.Helper()
+	inBubbleWith(t, change, nil, test)
+}
+
+func inBubbleWith(t *testing.T, change func(*Config), changeDeps func(*Deps), test func(*lab)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		network := memnet.New(memnet.Config{})
 		listen := func(a netip.Addr, port uint16) dgram.Conn {
@@ -58,9 +63,11 @@ func inBubble(t *testing.T, change func(*Config), test func(*lab)) {
 		if change != nil {
 			change(&cfg)
 		}
-		u, err := New(cfg, Deps{
-			N4: listen(upfAddr, PFCPPort), N3: listen(upfAddr, gtpu.Port), N6: map[ident.DNN]tun.Device{"internet": a},
-		})
+		deps := Deps{N4: listen(upfAddr, PFCPPort), N3: listen(upfAddr, gtpu.Port), N6: map[ident.DNN]tun.Device{"internet": a}}
+		if changeDeps != nil {
+			changeDeps(&deps)
+		}
+		u, err := New(cfg, deps)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -163,8 +170,8 @@ func establishment() *pfcp.SessionEstablishmentRequest {
 					PDI: pfcp.PDI{Source: pfcp.Core, NetworkInstance: "internet", UEAddress: ue}},
 			},
 			FARs: []pfcp.FAR{
-				{ID: 1, Action: pfcp.ActionForward, Forward: &pfcp.Forwarding{Destination: pfcp.Core, NetworkInstance: "internet"}},
-				{ID: 2, Action: pfcp.ActionForward, Forward: &pfcp.Forwarding{Destination: pfcp.Access, Outer: &ident.FTEID{Addr: gnbAddr, TEID: 0x200}}},
+				{ID: 1, Action: pfcp.ActionForward, Forward: &pfcp.Forwarding{Destination: new(pfcp.Core), NetworkInstance: "internet"}},
+				{ID: 2, Action: pfcp.ActionForward, Forward: &pfcp.Forwarding{Destination: new(pfcp.Access), Outer: &ident.FTEID{Addr: gnbAddr, TEID: 0x200}}},
 			},
 			QERs: []pfcp.QER{{ID: 1, QFI: 9}},
 			URRs: []pfcp.URR{{ID: 1, Volume: true}},

@@ -16,6 +16,7 @@ type measurement struct {
 	sequence uint32
 	start    time.Time      // of what the next report is about
 	base     datapath.Usage // what has been reported
+	owed     datapath.Usage // of it, what no CP function has confirmed: due again
 	period   time.Duration  // of timer
 	timer    *timer
 }
@@ -66,15 +67,18 @@ func (u *UPF) schedulePeriod(s *session, x *measurement, now time.Time) {
 	})
 }
 
-// report tells what x has measured since its last report and starts the next one.
+// report tells what x has measured since its last report, and what of earlier ones
+// was lost, and starts the next one.
 func (u *UPF) report(s *session, x *measurement, usage datapath.Usage, why pfcp.UsageTrigger, now time.Time) pfcp.UsageReport {
 	r := pfcp.UsageReport{
 		URR: x.urr, Sequence: x.sequence, Trigger: why, Start: x.start, End: now,
-		UplinkBytes: usage.UplinkBytes - x.base.UplinkBytes, DownlinkBytes: usage.DownlinkBytes - x.base.DownlinkBytes,
-		UplinkPackets: usage.UplinkPackets - x.base.UplinkPackets, DownlinkPackets: usage.DownlinkPackets - x.base.DownlinkPackets,
+		UplinkBytes:     usage.UplinkBytes - x.base.UplinkBytes + x.owed.UplinkBytes,
+		DownlinkBytes:   usage.DownlinkBytes - x.base.DownlinkBytes + x.owed.DownlinkBytes,
+		UplinkPackets:   usage.UplinkPackets - x.base.UplinkPackets + x.owed.UplinkPackets,
+		DownlinkPackets: usage.DownlinkPackets - x.base.DownlinkPackets + x.owed.DownlinkPackets,
 	}
 	x.sequence++
-	x.start, x.base = now, usage
+	x.start, x.base, x.owed = now, usage, datapath.Usage{}
 	if rule, ok := s.rules.urrs[x.urr]; ok && rule.VolumeThreshold != 0 {
 		u.dp.SetVolumeLimit(s.id, x.urr, volumeLimit(x, rule))
 	}
@@ -96,13 +100,40 @@ func (u *UPF) finalReports(s *session, last map[uint32]datapath.Usage, now time.
 	return out
 }
 
+// lost makes what was in a report due again in the next one of its URR. Should only
+// the confirmations have been lost, the CP function counts it twice; a report that was
+// lost on the way is the likelier case, N1 attempts later.
+func (s *session) lost(reports []pfcp.UsageReport) {
+	for _, r := range reports {
+		x := s.urrs[r.URR]
+		if x == nil || r.Sequence >= x.sequence { // the URR is gone, or a new one has its ID
+			continue
+		}
+		x.owed.UplinkBytes += r.UplinkBytes
+		x.owed.DownlinkBytes += r.DownlinkBytes
+		x.owed.UplinkPackets += r.UplinkPackets
+		x.owed.DownlinkPackets += r.DownlinkPackets
+		if r.Start.Before(x.start) {
+			x.start = r.Start
+		}
+	}
+}
+
 // sendReport is TS 29.244 clause 6.3.5 (session report). A session that the CP
 // function does not know any more ends here too.
 func (u *UPF) sendReport(s *session, m *pfcp.SessionReportRequest, now time.Time) {
 	to := netip.AddrPortFrom(s.cp.Addr, u.cfg.CPPort)
 	u.send(to, s.cp.SEID, m, now, func(answer pfcp.Message, _ time.Time) {
-		r, ok := answer.(*pfcp.SessionReportResponse)
-		if ok && r.Cause == pfcp.CauseSessionNotFound && u.sessions[s.id] == s {
+		if u.sessions[s.id] != s {
+			return
+		}
+		switch r, ok := answer.(*pfcp.SessionReportResponse); {
+		case !ok:
+			s.lost(m.Usage)
+			if e := m.ErrorIndication; e != nil && s.tunnels[*e] {
+				s.tunnels[*e] = false // the peer's next one is reported again
+			}
+		case r.Cause == pfcp.CauseSessionNotFound:
 			u.log.Info("session unknown to CP function", "seid", s.id)
 			u.endSession(s)
 		}

@@ -93,6 +93,27 @@ func TestErrorIndicationIsReportedOnce(t *testing.T) {
 	})
 }
 
+func TestLostErrorIndicationIsReportedAgain(t *testing.T) {
+	inBubble(t, func(c *Config) { c.T1 = time.Second; c.N1 = 2 }, func(l *lab) {
+		l.associate()
+		l.session(establishment())
+		b, err := gtpu.EncodeErrorIndication(ident.FTEID{Addr: gnbAddr, TEID: 0x200})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.fromGNB(b)
+		l.want()
+		l.want() // both attempts unanswered
+		time.Sleep(time.Second)
+		synctest.Wait()
+		l.wantIdle(time.Minute, "without another indication")
+		l.fromGNB(b)
+		if r := l.wantReport(); r.ErrorIndication == nil {
+			t.Errorf("report %+v, want the error indication again", r)
+		}
+	})
+}
+
 func TestDownlinkDataIsReportedOnce(t *testing.T) {
 	inBubble(t, nil, func(l *lab) {
 		l.associate()
@@ -109,9 +130,41 @@ func TestDownlinkDataIsReportedOnce(t *testing.T) {
 		}
 		l.wantIdle(time.Minute, "more packets")
 		request[*pfcp.SessionModificationResponse](l, id, &pfcp.SessionModificationRequest{Update: pfcp.Rules{FARs: []pfcp.FAR{
-			{ID: 2, Action: pfcp.ActionForward, Forward: &pfcp.Forwarding{Destination: pfcp.Access, Outer: &ident.FTEID{Addr: gnbAddr, TEID: 0x200}}}}}})
+			{ID: 2, Action: pfcp.ActionForward, Forward: &pfcp.Forwarding{Destination: new(pfcp.Access), Outer: &ident.FTEID{Addr: gnbAddr, TEID: 0x200}}}}}})
 		if !l.downlink() {
 			t.Error("not forwarded after the gNB's tunnel is known")
+		}
+	})
+}
+
+// Usage in a report that never got through comes with the next report, here the one
+// at deletion.
+func TestUsageOfALostReportIsReportedAgain(t *testing.T) {
+	inBubble(t, func(c *Config) { c.T1 = time.Second; c.N1 = 2 }, func(l *lab) {
+		l.associate()
+		req := establishment()
+		req.Rules.URRs[0].Period = 10 * time.Second
+		began := time.Now()
+		id, teid := l.session(req)
+		l.uplink(teid)
+		for range 2 { // attempts, both unanswered
+			if _, m := l.want(); m.(*pfcp.SessionReportRequest).Usage[0].UplinkBytes != 100 {
+				t.Errorf("report %+v, want 100 octets", m)
+			}
+		}
+		time.Sleep(time.Second)
+		l.uplink(teid)
+		synctest.Wait()
+		if n := l.Status().N4.RequestsUnanswered; n != 1 {
+			t.Fatalf("%d reports given up, want 1", n)
+		}
+		r := l.wantReport()
+		if u := r.Usage[0]; u.UplinkBytes != 200 || u.UplinkPackets != 2 || u.Sequence != 1 || !u.Start.Equal(began.UTC().Truncate(time.Second)) {
+			t.Errorf("next report %+v, want all 200 octets since %v", u, began)
+		}
+		l.uplink(teid)
+		if d := request[*pfcp.SessionDeletionResponse](l, id, &pfcp.SessionDeletionRequest{}); d.Usage[0].UplinkBytes != 100 {
+			t.Errorf("last report %+v, want the 100 octets that were left", d.Usage[0])
 		}
 	})
 }

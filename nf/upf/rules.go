@@ -161,9 +161,7 @@ func updateFAR(f, x pfcp.FAR) pfcp.FAR {
 	if f.Forward != nil {
 		fw = *f.Forward
 	}
-	// Destination has no "absent"; Access comes with an outer header here, so it
-	// counts only then.
-	if x.Forward.Destination != pfcp.Access || x.Forward.Outer != nil {
+	if x.Forward.Destination != nil {
 		fw.Destination = x.Forward.Destination
 	}
 	if x.Forward.NetworkInstance != "" {
@@ -176,16 +174,16 @@ func updateFAR(f, x pfcp.FAR) pfcp.FAR {
 	return f
 }
 
-// updateQER takes the gates as they are: the gate status has no "absent", and SMFs
-// send it along.
 func updateQER(q, x pfcp.QER) pfcp.QER {
 	if x.QFI != 0 {
 		q.QFI = x.QFI
 	}
-	if x.MBR != (ident.AMBR{}) {
+	if x.MBR != nil {
 		q.MBR = x.MBR
 	}
-	q.Open = x.Open
+	if x.Gates != nil {
+		q.Gates = x.Gates
+	}
 	return q
 }
 
@@ -212,10 +210,14 @@ func (u *UPF) translate(id ident.SEID, b ruleBook) (datapath.Session, error) {
 		out.FARs = append(out.FARs, f)
 	}
 	for _, q := range b.qers {
-		out.QERs = append(out.QERs, datapath.QER{
-			ID: q.ID, HasQFI: q.QFI != 0, QFI: q.QFI, MBR: q.MBR,
-			UplinkClosed: q.Open.UplinkClosed, DownlinkClosed: q.Open.DownlinkClosed,
-		})
+		x := datapath.QER{ID: q.ID, HasQFI: q.QFI != 0, QFI: q.QFI}
+		if q.MBR != nil {
+			x.MBR = *q.MBR
+		}
+		if q.Gates != nil {
+			x.UplinkClosed, x.DownlinkClosed = q.Gates.UplinkClosed, q.Gates.DownlinkClosed
+		}
+		out.QERs = append(out.QERs, x)
 	}
 	for _, r := range b.urrs {
 		out.URRs = append(out.URRs, datapath.URR{ID: r.ID})
@@ -253,16 +255,16 @@ func (u *UPF) translatePDR(p pfcp.PDR, b ruleBook) (datapath.PDR, error) {
 			return fail("source Access without F-TEID")
 		}
 		d.TEID = p.PDI.FTEID.TEID
-		if forward && far.Forward.Destination != pfcp.Core {
-			return fail("from Access to interface %d is not supported", far.Forward.Destination)
+		if forward && destination(far) != pfcp.Core {
+			return fail("from Access to interface %d is not supported", destination(far))
 		}
 		if forward && !p.RemoveOuterHeader {
 			return fail("towards Core without outer header removal")
 		}
 		d.Network = u.network(networkInstance(far), p.PDI.NetworkInstance)
 	case pfcp.Core:
-		if forward && far.Forward.Destination != pfcp.Access {
-			return fail("from Core to interface %d is not supported", far.Forward.Destination)
+		if forward && destination(far) != pfcp.Access {
+			return fail("from Core to interface %d is not supported", destination(far))
 		}
 		d.Network = u.network(p.PDI.NetworkInstance)
 	default:
@@ -270,6 +272,10 @@ func (u *UPF) translatePDR(p pfcp.PDR, b ruleBook) (datapath.PDR, error) {
 	}
 	return d, nil
 }
+
+// destination is where a FAR that forwards sends to. translateFAR has checked that it
+// says so.
+func destination(f pfcp.FAR) pfcp.Interface { return *f.Forward.Destination }
 
 func networkInstance(f pfcp.FAR) string {
 	if f.Forward == nil {
@@ -302,8 +308,8 @@ func translateFAR(f pfcp.FAR) (datapath.FAR, error) {
 	case pfcp.ActionBuffer:
 		out.Action = datapath.Buffer
 	case pfcp.ActionForward:
-		if f.Forward == nil {
-			return out, rejectf(pfcp.CauseRuleCreationFailure, "FAR %d: forward without forwarding parameters", f.ID)
+		if f.Forward == nil || f.Forward.Destination == nil {
+			return out, rejectf(pfcp.CauseRuleCreationFailure, "FAR %d: forward without destination", f.ID)
 		}
 		out.Action = datapath.Forward
 		if f.Forward.Outer != nil {

@@ -35,7 +35,7 @@ func TestSessionLife(t *testing.T) {
 		// Path switch: another gNB tunnel, End Marker into the old one.
 		m := request[*pfcp.SessionModificationResponse](l, id, &pfcp.SessionModificationRequest{
 			Update: pfcp.Rules{FARs: []pfcp.FAR{{ID: 2, Forward: &pfcp.Forwarding{
-				Destination: pfcp.Access, Outer: &ident.FTEID{Addr: gnbAddr, TEID: 0x300}, SendEndMarker: true}}}},
+				Destination: new(pfcp.Access), Outer: &ident.FTEID{Addr: gnbAddr, TEID: 0x300}, SendEndMarker: true}}}},
 		})
 		if m.Cause != pfcp.CauseAccepted {
 			t.Fatalf("modification: cause %d", m.Cause)
@@ -117,7 +117,7 @@ func TestRejectionsChangeNothing(t *testing.T) {
 			"PDR names a URR that is not there": func(r *pfcp.Rules) { r.URRs = nil },
 			"no outer header downlink":          func(r *pfcp.Rules) { r.FARs[1].Forward.Outer = nil },
 			"outer header stays on uplink":      func(r *pfcp.Rules) { r.PDRs[0].RemoveOuterHeader = false },
-			"uplink back to Access":             func(r *pfcp.Rules) { r.FARs[0].Forward.Destination = pfcp.Access },
+			"uplink back to Access":             func(r *pfcp.Rules) { r.FARs[0].Forward.Destination = new(pfcp.Access) },
 			"unknown network instance":          func(r *pfcp.Rules) { r.PDRs[1].PDI.NetworkInstance = "nowhere" },
 			"two FARs of one ID":                func(r *pfcp.Rules) { r.FARs[1].ID = 1 },
 			"drop and forward at once":          func(r *pfcp.Rules) { r.FARs[0].Action = pfcp.ActionDrop | pfcp.ActionForward },
@@ -174,13 +174,38 @@ func TestModificationReplacesRules(t *testing.T) {
 			}
 			return r
 		}
-		modify(&pfcp.SessionModificationRequest{Update: pfcp.Rules{QERs: []pfcp.QER{{ID: 1, Open: pfcp.GateStatus{UplinkClosed: true}}}}})
+		modify(&pfcp.SessionModificationRequest{Update: pfcp.Rules{QERs: []pfcp.QER{{ID: 1, Gates: &pfcp.GateStatus{UplinkClosed: true}}}}})
 		if l.uplink(teid) || !l.downlink() {
 			t.Error("closed uplink gate: want downlink only")
 		}
-		modify(&pfcp.SessionModificationRequest{Update: pfcp.Rules{QERs: []pfcp.QER{{ID: 1}}}})
+		// What an update does not name stays: gates when the rate changes, the rate
+		// when the gates do, the destination when the tunnel does.
+		modify(&pfcp.SessionModificationRequest{Update: pfcp.Rules{QERs: []pfcp.QER{{ID: 1, MBR: &ident.AMBR{Uplink: 8_000, Downlink: 8_000}}}}})
+		if l.uplink(teid) || !l.downlink() {
+			t.Error("an update of the rate alone has opened a gate")
+		}
+		modify(&pfcp.SessionModificationRequest{Update: pfcp.Rules{QERs: []pfcp.QER{{ID: 1, Gates: &pfcp.GateStatus{}}}}})
 		if !l.uplink(teid) {
 			t.Error("uplink gate still closed")
+		}
+		if q := l.rulesOf(id).qers[1]; q.QFI != 9 || q.MBR == nil || q.MBR.Uplink != 8_000 {
+			t.Errorf("QER %+v, want QFI and rate as they were", q)
+		}
+		modify(&pfcp.SessionModificationRequest{Update: pfcp.Rules{QERs: []pfcp.QER{{ID: 1, MBR: &ident.AMBR{}}}}})
+		if q := l.rulesOf(id).qers[1]; q.MBR == nil || *q.MBR != (ident.AMBR{}) {
+			t.Errorf("QER %+v, want its rate removed", q)
+		}
+		modify(&pfcp.SessionModificationRequest{Update: pfcp.Rules{FARs: []pfcp.FAR{{ID: 2, Forward: &pfcp.Forwarding{Outer: &ident.FTEID{Addr: gnbAddr, TEID: 0x500}}}}}})
+		if f := l.rulesOf(id).fars[2]; *f.Forward.Destination != pfcp.Access || f.Action != pfcp.ActionForward || !l.downlink() {
+			t.Errorf("FAR %+v, want destination and action as they were", f)
+		}
+		modify(&pfcp.SessionModificationRequest{Update: pfcp.Rules{FARs: []pfcp.FAR{{ID: 2, Action: pfcp.ActionDrop}}}})
+		if l.downlink() {
+			t.Error("forwarded by a FAR that drops")
+		}
+		modify(&pfcp.SessionModificationRequest{Update: pfcp.Rules{FARs: []pfcp.FAR{{ID: 2, Action: pfcp.ActionForward}}}})
+		if !l.downlink() {
+			t.Error("a FAR that forwards again has lost its parameters")
 		}
 		r := modify(&pfcp.SessionModificationRequest{
 			Remove: pfcp.RuleIDs{URRs: []uint32{1}},
@@ -222,4 +247,12 @@ func TestRetransmittedRequestGetsTheSameAnswer(t *testing.T) {
 		}
 		l.mu.Unlock()
 	})
+}
+
+// rulesOf is the rules of a session as they stand.
+func (l *lab) rulesOf(id ident.SEID) ruleBook {
+	l.t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.sessions[id].rules.clone()
 }

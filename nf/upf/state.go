@@ -88,7 +88,7 @@ type Counters struct {
 // Status is a copy of a UPF's state.
 type Status struct {
 	Node         string
-	Recovery     time.Time // zero before Run
+	Recovery     time.Time // zero before Run, if Deps leave it to Run
 	Associations []AssociationStatus
 	Sessions     []SessionStatus // by SEID
 	N4           Counters

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
@@ -19,8 +20,8 @@ import (
 )
 
 // DialContext connects to addr, an IP address and port. network is "tcp" or "udp",
-// with or without "4" or "6". A TCP connection has CloseWrite and CloseRead. Errors
-// are *net.OpError and wrap what a kernel socket gives: syscall.ECONNREFUSED,
+// with or without "4" or "6". A TCP connection has CloseWrite, CloseRead and SetLinger.
+// Errors are *net.OpError and wrap what a kernel socket gives: syscall.ECONNREFUSED,
 // EHOSTUNREACH, ETIMEDOUT, or the error of ctx.
 func (s *Stack) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	return s.DialContextFrom(ctx, netip.AddrPort{}, network, addr)
@@ -93,7 +94,7 @@ func (s *Stack) dialTCP(ctx context.Context, local, remote netip.AddrPort, proto
 	// The peer of this stack is another process's socket: small writes go out at
 	// once, as package net does it.
 	ep.SocketOptions().SetDelayOption(false)
-	return &conn{TCPConn: gonet.NewTCPConn(wq, ep)}, nil
+	return newConn(wq, ep), nil
 }
 
 // Listen accepts TCP connections on addr, "IP:port" or ":port" for every address and
@@ -123,7 +124,7 @@ func (s *Stack) Listen(network, addr string) (net.Listener, error) {
 		ep.Close()
 		return fail(asError(terr))
 	}
-	return &listener{TCPListener: gonet.NewTCPListener(s.stack, wq, ep)}, nil
+	return &listener{TCPListener: gonet.NewTCPListener(s.stack, wq, ep), wq: wq, ep: ep}, nil
 }
 
 // ListenPacket opens a UDP socket on addr, as Listen does for TCP.
@@ -205,7 +206,23 @@ func (a stringAddr) String() string  { return a.addr }
 // conn is a TCP connection whose errors have the types of package net.
 type conn struct {
 	*gonet.TCPConn
+	ep     tcpip.Endpoint // that of TCPConn
 	closed atomic.Bool
+}
+
+func newConn(wq *waiter.Queue, ep tcpip.Endpoint) *conn {
+	return &conn{TCPConn: gonet.NewTCPConn(wq, ep), ep: ep}
+}
+
+// SetLinger is *net.TCPConn's: with 0 seconds Close discards what was not sent and
+// resets the connection, so that the peer learns that it was cut; otherwise Close
+// returns at once and the stack delivers the rest.
+func (c *conn) SetLinger(sec int) error {
+	if c.closed.Load() {
+		return &net.OpError{Op: "set", Net: "tcp", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: net.ErrClosed}
+	}
+	c.ep.SocketOptions().SetLinger(tcpip.LingerOption{Enabled: sec >= 0, Timeout: time.Duration(max(sec, 0)) * time.Second})
+	return nil
 }
 
 func (c *conn) Read(b []byte) (int, error) {
@@ -233,15 +250,31 @@ func (c *conn) Close() error {
 
 type listener struct {
 	*gonet.TCPListener
+	wq     *waiter.Queue
+	ep     tcpip.Endpoint
 	closed atomic.Bool
 }
 
+// Accept is not the adapter's: its connections do not lead to their endpoints.
 func (l *listener) Accept() (net.Conn, error) {
-	c, err := l.TCPListener.Accept()
-	if err != nil {
-		return nil, retype(err, &l.closed)
+	entry, readable := waiter.NewChannelEntry(waiter.ReadableEvents | waiter.EventHUp)
+	l.wq.EventRegister(&entry)
+	defer l.wq.EventUnregister(&entry)
+	for {
+		ep, wq, terr := l.ep.Accept(nil)
+		switch terr.(type) {
+		case nil:
+			return newConn(wq, ep), nil
+		case *tcpip.ErrWouldBlock:
+			<-readable
+		default:
+			err := asError(terr)
+			if l.closed.Load() {
+				err = net.ErrClosed
+			}
+			return nil, &net.OpError{Op: "accept", Net: "tcp", Addr: l.Addr(), Err: err}
+		}
 	}
-	return &conn{TCPConn: c.(*gonet.TCPConn)}, nil
 }
 
 func (l *listener) Close() error {

@@ -283,6 +283,99 @@ func TestAddressesComeAndGo(t *testing.T) {
 	}
 }
 
+// A cut reaches the peer as a reset, an ordinary close as the end of the data; on
+// either end, with data unread or not.
+func TestLingerZeroResets(t *testing.T) {
+	for name, tt := range map[string]struct {
+		linger int
+		server bool // closes
+		unread bool // data from the peer waits at the closing end
+		want   error
+	}{
+		"client cuts":             {linger: 0, want: syscall.ECONNRESET},
+		"server cuts":             {linger: 0, server: true, want: syscall.ECONNRESET},
+		"client cuts with data":   {linger: 0, unread: true, want: syscall.ECONNRESET},
+		"client closes":           {linger: -1, want: io.EOF},
+		"server closes":           {linger: -1, server: true, want: io.EOF},
+		"close with linger above": {linger: 3, want: io.EOF},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, b := pair(t, 1400)
+			l, err := b.Listen("tcp", ":80")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			ends, other, err := dialAndAccept(t, a, l)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tt.server {
+				ends, other = other, ends
+			}
+			defer other.Close()
+			if tt.unread {
+				if _, err := other.Write([]byte("xy")); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := ends.Read(make([]byte, 1)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s, ok := ends.(interface{ SetLinger(sec int) error })
+			if !ok {
+				t.Fatalf("%T has no SetLinger", ends)
+			}
+			if err := s.SetLinger(tt.linger); err != nil {
+				t.Fatal(err)
+			}
+			if err := ends.Close(); err != nil {
+				t.Error(err)
+			}
+			other.SetDeadline(time.Now().Add(10 * time.Second))
+			if n, err := other.Read(make([]byte, 1)); n != 0 || !errors.Is(err, tt.want) {
+				t.Errorf("the other end reads %d bytes, %v, want %v", n, err, tt.want)
+			}
+			if err := s.SetLinger(0); !errors.Is(err, net.ErrClosed) {
+				t.Errorf("SetLinger after Close: %v, want net.ErrClosed", err)
+			}
+		})
+	}
+}
+
+func dialAndAccept(t *testing.T, a *Stack, l net.Listener) (client, server net.Conn, err error) {
+	client, err = a.DialContext(deadline(t), "tcp", "10.0.0.2:80")
+	if err != nil {
+		return nil, nil, err
+	}
+	server, err = l.Accept()
+	return client, server, err
+}
+
+// Accept that waits ends when the listener closes.
+func TestListenerCloseEndsAccept(t *testing.T) {
+	_, b := pair(t, 1400)
+	l, err := b.Listen("tcp", ":80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for range 3 {
+		wg.Go(func() {
+			if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
+				t.Errorf("Accept: %v, want net.ErrClosed", err)
+			}
+		})
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	wg.Wait()
+	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Accept after Close: %v, want net.ErrClosed", err)
+	}
+}
+
 func TestCloseEndsEverything(t *testing.T) {
 	a, b := pair(t, 1500)
 	l, err := b.Listen("tcp", ":80")

@@ -45,10 +45,10 @@ func ulDL(pdi PDI, ue ident.UEAddress, forward *Forwarding) Rules {
 			{ID: 2, Precedence: 255, PDI: PDI{Source: Core, NetworkInstance: "internet", UEAddress: &ue}, FAR: 2, QERs: []uint32{1}, URRs: []uint32{1}},
 		},
 		FARs: []FAR{
-			{ID: 1, Action: ActionForward, Forward: &Forwarding{Destination: Core, NetworkInstance: "internet"}},
+			{ID: 1, Action: ActionForward, Forward: &Forwarding{Destination: ptr(Core), NetworkInstance: "internet"}},
 			{ID: 2, Action: action, Forward: forward},
 		},
-		QERs: []QER{{ID: 1, QFI: 1, MBR: ident.AMBR{Uplink: 100_000_000, Downlink: 200_000_000}}},
+		QERs: []QER{{ID: 1, QFI: 1, MBR: &ident.AMBR{Uplink: 100_000_000, Downlink: 200_000_000}, Gates: &GateStatus{}}},
 		URRs: []URR{{ID: 1, Volume: true, Duration: true, Period: 10 * time.Second, VolumeThreshold: 1 << 33}},
 	}
 }
@@ -83,10 +83,10 @@ func samples() []sample {
 			Rules: ulDL(PDI{Source: Access, ChooseTEID: true, UEAddress: &ue4, UEIsSource: true, QFI: ptr(ident.QFI(1))}, ue4, nil)}},
 		{"establishment with a known F-TEID", s(0, 6), &SessionEstablishmentRequest{
 			Node: node4, FSEID: FSEID{SEID: 1, Addr: node4.Addr},
-			Rules: ulDL(PDI{Source: Access, FTEID: &gnb4}, ue46, &Forwarding{Destination: Access, Outer: &gnb4})}},
+			Rules: ulDL(PDI{Source: Access, FTEID: &gnb4}, ue46, &Forwarding{Destination: ptr(Access), Outer: &gnb4})}},
 		{"establishment over IPv6", s(0, 7), &SessionEstablishmentRequest{
 			Node: node6, FSEID: FSEID{SEID: 1 << 63, Addr: node6.Addr},
-			Rules: ulDL(PDI{Source: Access, ChooseTEID: true, FTEID: &ident.FTEID{Addr: netip.IPv6Unspecified()}}, ue56, &Forwarding{Destination: Access, Outer: &gnb6})}},
+			Rules: ulDL(PDI{Source: Access, ChooseTEID: true, FTEID: &ident.FTEID{Addr: netip.IPv6Unspecified()}}, ue56, &Forwarding{Destination: ptr(Access), Outer: &gnb6})}},
 		{"establishment response", s(1, 5), &SessionEstablishmentResponse{
 			Node: node4, Cause: CauseAccepted, FSEID: &FSEID{SEID: 2, Addr: node6.Addr},
 			Created: []CreatedPDR{{ID: 1, FTEID: gnb4}, {ID: 3, FTEID: gnb6}}}},
@@ -95,14 +95,19 @@ func samples() []sample {
 			FSEID: &FSEID{SEID: 9, Addr: node4.Addr},
 			Update: Rules{
 				PDRs: []PDR{{ID: 2, Precedence: 32, PDI: PDI{Source: Core, UEAddress: &ue4}, FAR: 3, QERs: []uint32{1, 2}}},
-				FARs: []FAR{{ID: 2, Action: ActionForward, Forward: &Forwarding{Destination: Access, Outer: &gnb4, SendEndMarker: true}}},
-				QERs: []QER{{ID: 1, MBR: ident.AMBR{Uplink: 5_000, Downlink: 0}, Open: GateStatus{UplinkClosed: true}}},
+				FARs: []FAR{{ID: 2, Action: ActionForward, Forward: &Forwarding{Destination: ptr(Access), Outer: &gnb4, SendEndMarker: true}}},
+				QERs: []QER{{ID: 1, MBR: &ident.AMBR{Uplink: 5_000, Downlink: 0}, Gates: &GateStatus{UplinkClosed: true}}},
 				URRs: []URR{{ID: 1, Volume: true, VolumeThreshold: 100}},
 			},
 			QueryURRs: []uint32{1, 2}}},
 		{"modification that creates and removes", s(2, 9), &SessionModificationRequest{
-			Create: Rules{QERs: []QER{{ID: 2, Open: GateStatus{UplinkClosed: true, DownlinkClosed: true}}}, FARs: []FAR{{ID: 9, Action: ActionBuffer | ActionNotify}}},
+			Create: Rules{QERs: []QER{{ID: 2, Gates: &GateStatus{UplinkClosed: true, DownlinkClosed: true}}}, FARs: []FAR{{ID: 9, Action: ActionBuffer | ActionNotify}}},
 			Remove: RuleIDs{PDRs: []uint16{3, 4}, FARs: []uint32{5}, QERs: []uint32{6}, URRs: []uint32{7}}}},
+		{"update of one parameter each", s(2, 14), &SessionModificationRequest{Update: Rules{
+			PDRs: []PDR{{ID: 1, QERs: []uint32{}, URRs: []uint32{}}, {ID: 2, FAR: 7}},
+			FARs: []FAR{{ID: 1, Action: ActionDrop}, {ID: 2, Forward: &Forwarding{Outer: &gnb4}}, {ID: 3, Forward: &Forwarding{Destination: ptr(Access)}}},
+			QERs: []QER{{ID: 1, MBR: &ident.AMBR{Uplink: 5_000}}, {ID: 2, MBR: &ident.AMBR{}}, {ID: 3, Gates: &GateStatus{}}, {ID: 4, QFI: 3}},
+		}}},
 		{"modification response", s(1, 8), &SessionModificationResponse{Cause: CauseAccepted, Created: []CreatedPDR{{ID: 3}}, Usage: usage}},
 		{"modification refused", s(1, 8), &SessionModificationResponse{Cause: CauseRuleCreationFailure, OffendingIE: ie.PDRID}},
 		{"deletion request", s(2, 10), &SessionDeletionRequest{}},
@@ -171,14 +176,20 @@ func TestGolden(t *testing.T) {
 				"  0002 0013  0014 0001 00  0015 0001 05  005d 0005 02 0a2d0002  006c 0004 00000001"},
 		{"downlink FAR: update, FORW, outer header creation 0x0100, SNDEM", Header{SEID: 1},
 			&SessionModificationRequest{Update: Rules{FARs: []FAR{{ID: 2, Action: ActionForward,
-				Forward: &Forwarding{Destination: Access, Outer: &gnb4, SendEndMarker: true}}}}},
+				Forward: &Forwarding{Destination: ptr(Access), Outer: &gnb4, SendEndMarker: true}}}}},
 			"21 34 003a 0000000000000001 000000 00" +
 				"000a 002a  006c 0004 00000002  002c 0002 0200" +
 				"  000b 0018  002a 0001 00  0054 000a 0100 01020304 0a000302  0031 0001 02"},
 		{"MBR in kbit/s, rounded up", Header{SEID: 1},
-			&SessionModificationRequest{Create: Rules{QERs: []QER{{ID: 1, QFI: 9, MBR: ident.AMBR{Uplink: 1001, Downlink: 1_000_000}}}}},
+			&SessionModificationRequest{Create: Rules{QERs: []QER{{ID: 1, QFI: 9, MBR: &ident.AMBR{Uplink: 1001, Downlink: 1_000_000}}}}},
 			"21 34 0030 0000000000000001 000000 00" +
 				"0007 0020  006d 0004 00000001  0019 0001 00  001a 000a 0000000002 00000003e8  007c 0001 09"},
+		{"update QER: the MBR and nothing else", Header{SEID: 1},
+			&SessionModificationRequest{Update: Rules{QERs: []QER{{ID: 1, MBR: &ident.AMBR{Uplink: 1000, Downlink: 2000}}}}},
+			"21 34 0026 0000000000000001 000000 00" + "000e 0016  006d 0004 00000001  001a 000a 0000000001 0000000002"},
+		{"update QER: no MBR any more, null length of clause 5.6.3", Header{SEID: 1},
+			&SessionModificationRequest{Update: Rules{QERs: []QER{{ID: 1, MBR: &ident.AMBR{}}}}},
+			"21 34 001c 0000000000000001 000000 00" + "000e 000c  006d 0004 00000001  001a 0000"},
 		{"URR: volume, periodic and threshold triggers, total threshold", Header{SEID: 1},
 			&SessionModificationRequest{Create: Rules{URRs: []URR{{ID: 1, Volume: true, Period: 1500 * time.Millisecond, VolumeThreshold: 256}}}},
 			"21 34 0039 0000000000000001 000000 00" +
@@ -271,6 +282,8 @@ func TestFaults(t *testing.T) {
 		{"FAR without action", establishment(t, node, fseid, good, ie.NewCreateFAR(farID)), CauseMandatoryIEMissing, ie.ApplyAction, ErrMissing},
 		{"FORW without parameters", establishment(t, node, fseid, good, ie.NewCreateFAR(farID, ie.NewApplyAction(2))), CauseConditionalIEMissing, ie.ForwardingParameters, ErrMissing},
 		{"QER without gate", establishment(t, node, fseid, good, far, ie.NewCreateQER(ie.NewQERID(1))), CauseMandatoryIEMissing, ie.GateStatus, ErrMissing},
+		{"apply action without a flag", establishment(t, node, fseid, good, ie.NewCreateFAR(farID, ie.NewApplyAction(0))), CauseMandatoryIEIncorrect, ie.ApplyAction, ErrIEValue},
+		{"null length where nothing can be removed", establishment(t, node, fseid, good, far, ie.NewCreateQER(ie.NewQERID(1), ie.NewUint8IE(ie.GateStatus, 0), ie.New(ie.MBR, nil))), CauseInvalidLength, ie.MBR, ErrIELength},
 		{"short F-SEID", establishment(t, node, ie.New(ie.FSEID, []byte{2, 0, 0}), good, far), CauseInvalidLength, ie.FSEID, ErrIELength},
 		{"F-SEID without address", establishment(t, node, ie.New(ie.FSEID, make([]byte, 9)), good, far), CauseMandatoryIEIncorrect, ie.FSEID, ErrIEValue},
 		{"node ID of unknown kind", establishment(t, ie.New(ie.NodeID, []byte{3, 1}), fseid, good, far), CauseMandatoryIEIncorrect, ie.NodeID, ErrIEValue},
@@ -331,6 +344,8 @@ func TestUnencodable(t *testing.T) {
 		{"label over 63 octets", Header{}, &AssociationReleaseRequest{Node: NodeID{FQDN: strings.Repeat("a", 64)}}},
 		{"F-SEID without address", Header{}, &SessionModificationRequest{FSEID: &FSEID{SEID: 1}}},
 		{"F-TEID without address", Header{}, &SessionReportRequest{ErrorIndication: &ident.FTEID{TEID: 1}}},
+		{"FAR without apply action", Header{}, &SessionModificationRequest{Create: Rules{FARs: []FAR{{ID: 1}}}}},
+		{"forwarding without destination", Header{}, &SessionModificationRequest{Create: Rules{FARs: []FAR{{ID: 1, Action: ActionForward, Forward: &Forwarding{}}}}}},
 		{"QFI over 63", Header{}, &SessionModificationRequest{Create: Rules{QERs: []QER{{QFI: 64}}}}},
 		{"empty UE address", Header{}, &SessionModificationRequest{Create: Rules{PDRs: []PDR{{PDI: PDI{UEAddress: &ident.UEAddress{}}}}}}},
 		{"sequence over 24 bits", Header{Sequence: 1 << 24}, &VersionNotSupported{}},

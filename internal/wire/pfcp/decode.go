@@ -125,8 +125,8 @@ func (d *decoder) pdr(ies []*ie.IE, create bool) PDR {
 		ID:                mandatory(d, ies, ie.PDRID, u16),
 		RemoveOuterHeader: either(d, ies, ie.OuterHeaderRemoval, removalLeaf),
 		FAR:               either(d, ies, ie.FARID, u32),
-		QERs:              all(d, ies, ie.QERID, u32),
-		URRs:              all(d, ies, ie.URRID, u32),
+		QERs:              d.ids(ies, ie.QERID, create),
+		URRs:              d.ids(ies, ie.URRID, create),
 		Precedence:        either(d, ies, ie.Precedence, u32),
 	}
 	pdi := group(d, ies, ie.PDI, pdiGroup)
@@ -145,6 +145,15 @@ func (d *decoder) pdr(ies []*ie.IE, create bool) PDR {
 		d.fail(CauseConditionalIEMissing, ie.FARID, ErrMissing)
 	}
 	return p
+}
+
+// ids reads the rules that a PDR refers to. An update detaches all of them by a
+// single IE of null length (clause 5.6.3).
+func (d *decoder) ids(ies []*ie.IE, typ uint16, create bool) []uint32 {
+	if i := find(ies, typ); !create && i != nil && len(i.Payload) == 0 {
+		return []uint32{}
+	}
+	return all(d, ies, typ, u32)
 }
 
 // pdiGroup is table 7.5.2.2-2.
@@ -173,11 +182,11 @@ func (d *decoder) far(ies []*ie.IE, params uint16, create bool) FAR {
 	}
 	f.Forward = group(d, ies, params, func(d *decoder, in []*ie.IE) Forwarding {
 		fw := Forwarding{
-			Destination:     either(d, in, ie.DestinationInterface, interfaceLeaf),
+			Destination:     optional(d, in, ie.DestinationInterface, interfaceLeaf),
 			NetworkInstance: either(d, in, ie.NetworkInstance, networkInstanceLeaf),
 			Outer:           optional(d, in, ie.OuterHeaderCreation, creationLeaf),
 		}
-		if create && find(in, ie.DestinationInterface) == nil {
+		if create && fw.Destination == nil {
 			d.fail(CauseMandatoryIEMissing, ie.DestinationInterface, ErrMissing)
 		}
 		if !create {
@@ -194,12 +203,16 @@ func (d *decoder) far(ies []*ie.IE, params uint16, create bool) FAR {
 // qer is tables 7.5.2.5-1 and 7.5.4.5-1.
 func (d *decoder) qer(ies []*ie.IE, create bool) QER {
 	q := QER{
-		ID:   mandatory(d, ies, ie.QERID, u32),
-		QFI:  either(d, ies, ie.QFI, qfiLeaf),
-		MBR:  either(d, ies, ie.MBR, mbrLeaf),
-		Open: either(d, ies, ie.GateStatus, gateLeaf),
+		ID:    mandatory(d, ies, ie.QERID, u32),
+		QFI:   either(d, ies, ie.QFI, qfiLeaf),
+		Gates: optional(d, ies, ie.GateStatus, gateLeaf),
 	}
-	if create && find(ies, ie.GateStatus) == nil {
+	if i := find(ies, ie.MBR); !create && i != nil && len(i.Payload) == 0 {
+		q.MBR = &ident.AMBR{} // removed (clause 5.6.3)
+	} else if q.MBR = optional(d, ies, ie.MBR, mbrLeaf); create && q.MBR != nil && *q.MBR == (ident.AMBR{}) {
+		q.MBR = nil
+	}
+	if create && q.Gates == nil {
 		d.fail(CauseMandatoryIEMissing, ie.GateStatus, ErrMissing)
 	}
 	return q

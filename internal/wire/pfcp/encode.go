@@ -153,7 +153,7 @@ func (e *encoder) rules(r Rules, t ruleTypes, create bool) {
 		e.add(ie.NewGroupedIE(t.urr, e.urr(u, create)...))
 	}
 	for _, q := range r.QERs {
-		e.add(ie.NewGroupedIE(t.qer, e.qer(q)...))
+		e.add(ie.NewGroupedIE(t.qer, e.qer(q, create)...))
 	}
 }
 
@@ -174,8 +174,14 @@ func (e *encoder) pdr(p PDR, create bool) []*ie.IE {
 	for _, id := range p.URRs {
 		out = append(out, ie.NewURRID(id))
 	}
+	if !create && p.URRs != nil && len(p.URRs) == 0 {
+		out = append(out, ie.New(ie.URRID, nil)) // null length: removed
+	}
 	for _, id := range p.QERs {
 		out = append(out, ie.NewQERID(id))
+	}
+	if !create && p.QERs != nil && len(p.QERs) == 0 {
+		out = append(out, ie.New(ie.QERID, nil))
 	}
 	return out
 }
@@ -218,13 +224,21 @@ func (e *encoder) pdi(p PDI) []*ie.IE {
 
 func (e *encoder) far(f FAR, params uint16, create bool) []*ie.IE {
 	out := []*ie.IE{ie.NewFARID(f.ID)}
-	if create || f.Action != 0 {
+	if create && f.Action == 0 {
+		e.fail("FAR %d without apply action", f.ID)
+	}
+	if f.Action != 0 {
 		out = append(out, ie.NewApplyAction(uint8(f.Action), 0))
 	}
 	if f.Forward == nil {
 		return out
 	}
-	in := []*ie.IE{ie.NewDestinationInterface(uint8(f.Forward.Destination))}
+	var in []*ie.IE
+	if d := f.Forward.Destination; d != nil {
+		in = append(in, ie.NewDestinationInterface(uint8(*d)))
+	} else if create {
+		e.fail("FAR %d without destination interface", f.ID)
+	}
 	if f.Forward.NetworkInstance != "" {
 		in = append(in, ie.NewNetworkInstance(f.Forward.NetworkInstance))
 	}
@@ -237,9 +251,20 @@ func (e *encoder) far(f FAR, params uint16, create bool) []*ie.IE {
 	return append(out, ie.NewGroupedIE(params, in...))
 }
 
-func (e *encoder) qer(q QER) []*ie.IE {
-	out := []*ie.IE{ie.NewQERID(q.ID), ie.NewUint8IE(ie.GateStatus, bit(q.Open.UplinkClosed)<<2|bit(q.Open.DownlinkClosed))}
-	if q.MBR != (ident.AMBR{}) {
+func (e *encoder) qer(q QER, create bool) []*ie.IE {
+	out := []*ie.IE{ie.NewQERID(q.ID)}
+	gates := q.Gates
+	if create && gates == nil {
+		gates = &GateStatus{}
+	}
+	if gates != nil {
+		out = append(out, ie.NewUint8IE(ie.GateStatus, bit(gates.UplinkClosed)<<2|bit(gates.DownlinkClosed)))
+	}
+	switch {
+	case q.MBR == nil, create && *q.MBR == (ident.AMBR{}):
+	case *q.MBR == (ident.AMBR{}):
+		out = append(out, ie.New(ie.MBR, nil)) // null length: removed
+	default:
 		out = append(out, ie.NewMBR(kbps(q.MBR.Uplink), kbps(q.MBR.Downlink)))
 	}
 	if q.QFI != 0 {

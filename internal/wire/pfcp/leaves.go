@@ -211,8 +211,12 @@ func creationLeaf(c *cursor) ident.FTEID {
 }
 
 // actionLeaf is clause 8.2.26; the second octet of Release 16 and later holds
-// nothing we use.
-func actionLeaf(c *cursor) Action { return Action(u8(c)) }
+// nothing we use. One flag at least is always set.
+func actionLeaf(c *cursor) Action {
+	a := Action(u8(c))
+	c.bad = c.bad || a == 0
+	return a
+}
 
 // mbrLeaf is clause 8.2.8, kilobits per second, five octets each. The largest
 // value is how a single direction is left unlimited.

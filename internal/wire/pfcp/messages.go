@@ -83,7 +83,9 @@ type SessionEstablishmentRequest struct {
 	Rules Rules
 }
 
-// Rules is a set of rules to create, replace (same ID) or, in Remove lists, drop.
+// Rules is a set of rules to create or to update. An update changes what it names and
+// leaves the rest of the rule as it is (TS 29.244 clause 5.6.3): in the rules below,
+// nil and zero mean "not named" there, unless a field says otherwise.
 type Rules struct {
 	PDRs []PDR
 	FARs []FAR
@@ -91,8 +93,8 @@ type Rules struct {
 	URRs []URR
 }
 
-// PDR is a packet detection rule. In an Update only the fields set count: ID and
-// whatever changes, with the whole PDI replaced when it is present.
+// PDR is a packet detection rule. In an update a PDI replaces the whole PDI, and
+// QERs and URRs replace the whole list: an empty one that is not nil detaches all.
 type PDR struct {
 	ID         uint16
 	Precedence uint32
@@ -120,7 +122,7 @@ type PDI struct {
 // FAR is a forwarding action rule.
 type FAR struct {
 	ID      uint32
-	Action  Action
+	Action  Action      // never 0 in a FAR to create
 	Forward *Forwarding // nil leaves forwarding parameters out
 }
 
@@ -137,7 +139,7 @@ const (
 
 // Forwarding is (update) forwarding parameters.
 type Forwarding struct {
-	Destination     Interface
+	Destination     *Interface // never nil in a FAR to create
 	NetworkInstance string
 	Outer           *ident.FTEID // outer header creation GTP-U/UDP/IP
 	SendEndMarker   bool         // PFCPSMReq flag SNDEM, in modifications
@@ -145,13 +147,15 @@ type Forwarding struct {
 
 // QER is a QoS enforcement rule.
 type QER struct {
-	ID   uint32
-	QFI  ident.QFI  // 0 leaves it out
-	MBR  ident.AMBR // bit/s; zero is unlimited (the IE is left out)
-	Open GateStatus
+	ID  uint32
+	QFI ident.QFI // 0 leaves it out
+	// MBR in bit/s; a zero rate is unlimited. Nil in a QER to create is unlimited
+	// both ways.
+	MBR   *ident.AMBR
+	Gates *GateStatus // nil in a QER to create is both open
 }
 
-// GateStatus tells which directions are closed; the zero value is both open.
+// GateStatus says which directions are closed; the zero value is both open.
 type GateStatus struct{ UplinkClosed, DownlinkClosed bool }
 
 // URR is a usage reporting rule measuring volume and, optionally, duration.

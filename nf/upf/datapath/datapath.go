@@ -14,7 +14,8 @@
 // the N3 link's less the overhead, 1456 for IPv4 over 1500.
 //
 // The package does not route between UEs (that is up to what stands behind N6),
-// does not buffer packets, and does not answer ICMP or IPv6 router solicitations.
+// does not buffer packets, does not answer ICMP or IPv6 router solicitations, and
+// answers Echo Requests but sends none: whether a gNB is there is N2's to tell.
 package datapath
 
 import (

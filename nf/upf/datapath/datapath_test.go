@@ -78,6 +78,7 @@ func TestUplinkDrops(t *testing.T) {
 		{"malformed Error Indication", nil, []byte{0x32, 26, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0}, func(c Counters) uint64 { return c.Malformed }},
 		{"unknown message type", nil, []byte{0x30, 99, 0, 0, 0, 0, 0, 0}, func(c Counters) uint64 { return c.UnknownMessage }},
 		{"TEID zero is not even answered", nil, gpdu(0, 9, ok), func(c Counters) uint64 { return c.UnknownTEID - c.ErrorIndicationsSent }},
+		{"unknown TEID, whatever is inside", nil, gpdu(0x999, 9, []byte("no IP")), func(c Counters) uint64 { return c.UnknownTEID * c.ErrorIndicationsSent }},
 		{"spoofed source", nil, gpdu(upTEID, 9, ipPacket(stranger, dnAddr, 8)), func(c Counters) uint64 { return c.Spoofed }},
 		{"spoofed source, address only in the downlink PDR", func(s *Session) { s.PDRs[0].UE = ident.UEAddress{} },
 			gpdu(upTEID, 9, ipPacket(stranger, dnAddr, 8)), func(c Counters) uint64 { return c.Spoofed }},

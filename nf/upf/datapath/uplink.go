@@ -84,13 +84,6 @@ func (w *uplinkWorker) packet(d *dgram.Datagram, now int64) outcome {
 	if h.Type != gtpu.GPDU {
 		return p.signalling(h, payload, d.Addr)
 	}
-	src, _, ok := addresses(payload)
-	if !ok {
-		if p.first(warnMalformed) {
-			p.log.Warn("G-PDU without IP packet", "peer", d.Addr, "teid", h.TEID)
-		}
-		return malformed
-	}
 	var rules *ruleSet
 	if s := p.sessions.byTEID.lookup(teidKey(h.TEID)); s != nil {
 		rules = s.rules.Load()
@@ -98,6 +91,13 @@ func (w *uplinkWorker) packet(d *dgram.Datagram, now int64) outcome {
 	if rules == nil {
 		p.indicateError(h.TEID, d.Addr, now)
 		return unknownTEID
+	}
+	src, _, ok := addresses(payload)
+	if !ok {
+		if p.first(warnMalformed) {
+			p.log.Warn("G-PDU without IP packet", "peer", d.Addr, "teid", h.TEID)
+		}
+		return malformed
 	}
 	r, why := rules.matchUplink(h, src)
 	if r == nil {
