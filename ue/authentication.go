@@ -1,6 +1,8 @@
 package ue
 
 import (
+	"time"
+
 	"github.com/simreach/simreach/internal/wire/nas"
 )
 
@@ -12,6 +14,9 @@ type authentication struct {
 	challenge *challenge
 	failures  int         // consecutive AUTHENTICATION FAILUREs
 	cause     nas.MMCause // of the last of them
+	// paused are T3510, T3517 or T3521, stopped while the network may make its
+	// failure good.
+	paused []timerKind
 }
 
 type challenge struct {
@@ -52,9 +57,39 @@ func (m *machine) authenticationRequest(r *nas.AuthenticationRequest) {
 	snn := m.cell.Location.TAI.PLMN.ServingNetworkName()
 	res := v.resStar(snn, r.RAND)
 	m.sec.partial = &partialContext{ksi: r.NGKSI, kamf: v.kamf(snn, m.cfg.SUPI, r.ABBA)}
+	m.resumeProcedure()
 	m.auth = authentication{challenge: &challenge{rand: r.RAND, resStar: res}}
 	m.start(t3516, m.t.T3516)
 	m.send(&nas.AuthenticationResponse{RESStar: res[:]})
+}
+
+// pauseProcedure: with an AUTHENTICATION FAILURE "the UE shall stop any of the
+// retransmission timers that are running (e.g. T3510, T3517 or T3521)" (clause
+// 5.4.1.3.7 c to f).
+func (m *machine) pauseProcedure() {
+	for _, k := range []timerKind{t3510, t3517, t3521} {
+		if m.timers.running(k) {
+			m.auth.paused = append(m.auth.paused, k)
+			m.stop(k)
+		}
+	}
+}
+
+// resumeProcedure: once the network is validated, or deemed false, the UE "shall
+// start any retransmission timers [...] if they were running and stopped" (clause
+// 5.4.1.3.7).
+func (m *machine) resumeProcedure() {
+	for _, k := range m.auth.paused {
+		m.start(k, map[timerKind]time.Duration{t3510: m.t.T3510, t3517: m.t.T3517, t3521: m.t.T3521}[k])
+	}
+	m.auth.paused = nil
+}
+
+// forgetChallenge deletes RAND and RES* on the messages that say so (clause
+// 5.4.1.3.3): SECURITY MODE COMMAND, accepts and rejects.
+func (m *machine) forgetChallenge() {
+	m.stop(t3516, t3520)
+	m.auth.challenge, m.auth.paused = nil, nil
 }
 
 // authenticationFailure sends AUTHENTICATION FAILURE and starts T3520, or gives the
@@ -64,6 +99,7 @@ func (m *machine) authenticationFailure(cause nas.MMCause, auts []byte) {
 	m.auth.cause = cause
 	m.auth.challenge = nil
 	m.stop(t3516)
+	m.pauseProcedure()
 	m.send(&nas.AuthenticationFailure{Cause: cause, AUTS: auts})
 	if m.auth.failures >= maxAuthenticationFailures {
 		m.authenticationTimeout()
@@ -76,6 +112,7 @@ func (m *machine) authenticationFailure(cause nas.MMCause, auts []byte) {
 // treated as barred and the connection dropped (clause 5.4.1.3.7).
 func (m *machine) authenticationTimeout() {
 	err := &AuthenticationFailed{Cause: m.auth.cause}
+	m.resumeProcedure() // what follows here ends each of the procedures
 	m.auth = authentication{}
 	m.stop(t3520)
 	m.loseCell()

@@ -248,3 +248,80 @@ func TestUnprotectedIsDiscarded(t *testing.T) {
 		}
 	})
 }
+
+// "Furthermore, the UE shall stop any of the retransmission timers that are running
+// (e.g. T3510, T3517 or T3521)" on AUTHENTICATION FAILURE, and "shall start any
+// retransmission timers (e.g. T3510, T3517 or T3521) if they were running and
+// stopped" once a challenge is good (TS 24.501 clause 5.4.1.3.7).
+func TestAuthenticationFailurePausesT3510(t *testing.T) {
+	bubble(t, testConfig(), func(t *testing.T, n *testNet) {
+		n.register("")
+		c := n.wantConn("registration")
+		wantUplink[*nas.RegistrationRequest](c, "request")
+		<-time.After(10 * time.Second)
+		r, _, _ := n.challenge(1)
+		r.AUTN[15] ^= 1
+		c.plain(r)
+		wantUplink[*nas.AuthenticationFailure](c, "refused")
+		<-time.After(14 * time.Second) // past T3510, within T3520
+		if c.isClosed() {
+			t.Fatal("T3510 must not run while the network may make its failure good")
+		}
+		c.authenticate(1)
+		<-time.After(15*time.Second - time.Millisecond)
+		if c.isClosed() {
+			t.Fatal("T3510 starts anew after the good challenge: 15 s")
+		}
+		<-time.After(time.Millisecond)
+		if !c.isClosed() {
+			t.Fatal("T3510 was not started again")
+		}
+	})
+}
+
+// SECURITY MODE COMMAND that only changes the algorithms: the counts are reset for
+// "a 5G NAS security context created after a successful execution of" authentication
+// only (TS 24.501 clause 5.4.2.3), so they go on here.
+func TestAlgorithmsChange(t *testing.T) {
+	bubble(t, testConfig(), func(t *testing.T, n *testNet) {
+		done := n.register("")
+		c := n.wantConn("registration")
+		wantUplink[*nas.RegistrationRequest](c, "request")
+		kamf := c.authenticate(1)
+		c.secure(kamf, 1, 2, 2)
+		c.send(testAccept())
+		wantUplink[*nas.RegistrationComplete](c, "complete")
+		if err := n.result("register", done); err != nil {
+			t.Fatal(err)
+		}
+		up, down := c.sec.UplinkCount(), c.sec.DownlinkCount()
+		enc, integ := aka.NASKeys(kamf, 1, 3)
+		c.sec = c.sec.WithAlgorithms(1, 3, enc, integ)
+		c.protected(&nas.SecurityModeCommand{
+			Ciphering: 1, Integrity: 3, NGKSI: 1, Replayed: nas.SecurityCapability{EA: 0xf, IA: 0xe},
+		}, nas.HeaderIntegrityNew)
+		wantUplink[*nas.SecurityModeComplete](c, "other algorithms, same keys")
+		if c.sec.UplinkCount() != up+1 || c.sec.DownlinkCount() != down+1 {
+			t.Errorf("counts %d and %d, want %d and %d", c.sec.UplinkCount(), c.sec.DownlinkCount(), up+1, down+1)
+		}
+	})
+}
+
+// The IMEISV IE of SECURITY MODE COMPLETE has no room for an IMEI: a UE that has no
+// IMEISV leaves it out instead of not answering.
+func TestNoIMEISV(t *testing.T) {
+	cfg := testConfig()
+	cfg.PEI = "imei-123456789012345"
+	bubble(t, cfg, func(t *testing.T, n *testNet) {
+		n.register("")
+		c := n.wantConn("registration")
+		wantUplink[*nas.RegistrationRequest](c, "request")
+		if r := c.secure(c.authenticate(1), 1, 2, 2); r.PEI != "" {
+			t.Errorf("PEI %q", r.PEI)
+		}
+		c.send(&nas.IdentityRequest{IdentityType: nas.IdentityIMEI})
+		if r := wantUplink[*nas.IdentityResponse](c, "IMEI"); r.Identity.PEI != cfg.PEI {
+			t.Errorf("identity %+v", r.Identity)
+		}
+	})
+}

@@ -88,7 +88,7 @@ func (m *machine) sendDeregistration() {
 }
 
 // deregistrationTimeout is the expiry of T3521: sent again four times, then the UE
-// deregisters on its own (clause 5.5.2.2.6 c).
+// deregisters on its own (clause 5.5.2.2.6).
 func (m *machine) deregistrationTimeout() {
 	if m.state != MMDeregisteredInitiated {
 		return
@@ -133,7 +133,12 @@ func (m *machine) deregistrationRequest(r *nas.DeregistrationRequest) {
 	}
 }
 
-// deregistrationCollision: both sides deregister (clause 5.5.2.2.6 e).
+// deregistrationCollision: both sides deregister. The network's request is answered
+// and ends the UE's own procedure too, but "the UE need not initiate the
+// registration procedure" that it may ask for (clause 5.5.2.2.6). A UE that
+// switches off ignores it: see the table.
 func (m *machine) deregistrationCollision(*nas.DeregistrationRequest) {
 	m.send(&nas.DeregistrationAccept{ToNetwork: true})
+	m.finishDeregistration(nil)
+	m.start(t3540, m.t.T3540)
 }

@@ -33,7 +33,8 @@ func (m *machine) identityRequest(r *nas.IdentityRequest) {
 	m.send(&nas.IdentityResponse{Identity: id})
 }
 
-// concealed returns the SUCI sent before while T3519 runs, else a fresh one.
+// concealed returns the SUCI sent before while T3519 runs, else a fresh one, with
+// which T3519 starts (TS 24.501 clauses 5.4.3.3 and 5.5.1.2.2).
 func (m *machine) concealed() (*nas.SUCI, error) {
 	if m.suci == nil {
 		s, err := m.cfg.conceal(m.rand)
@@ -41,7 +42,7 @@ func (m *machine) concealed() (*nas.SUCI, error) {
 			return nil, err
 		}
 		m.suci = s
+		m.start(t3519, m.t.T3519)
 	}
-	m.start(t3519, m.t.T3519)
 	return m.suci, nil
 }

@@ -420,7 +420,9 @@ func (m *machine) released(err error) {
 			}
 			return
 		}
-		m.start(t3512, m.reg.t3512)
+		if m.reg.t3512 > 0 { // else the network wants no periodic registration
+			m.start(t3512, m.reg.t3512)
+		}
 		if m.now.Sub(m.since) < shortConnection {
 			m.backOff(tReturn)
 		} else {
@@ -446,8 +448,9 @@ func (m *machine) releaseConnection() {
 func (m *machine) idle() {
 	m.cm = cmIdle
 	m.sec.secure = false
-	m.stop(t3540, t3520, t3516)
-	m.auth.challenge = nil
+	m.stop(t3540)
+	m.forgetChallenge()
+	m.auth.failures = 0 // consecutive are those within T3520 only: clause 5.4.1.3.7
 	for id, s := range m.sessions {
 		if s.bearer {
 			m.bearer(id, false, 0)

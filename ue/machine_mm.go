@@ -87,7 +87,7 @@ var mmTable = map[nas.MessageType]map[MMState]handler{
 	nas.TypeConfigurationUpdateCommand: {
 		MMRegistered:              on((*machine).configurationUpdateCommand),
 		MMServiceRequestInitiated: on((*machine).configurationUpdateCommand),
-		MMRegisteredInitiated:     on((*machine).configurationUpdateCommand), // mobility: clause 5.4.4.6
+		MMRegisteredInitiated:     on((*machine).configurationUpdateCommand), // during mobility registration
 		MMDeregisteredInitiated:   ignore,                                    // clause 5.5.2.2.6
 	},
 	nas.TypeServiceAccept: {
@@ -105,6 +105,7 @@ var mmTable = map[nas.MessageType]map[MMState]handler{
 		MMRegistered:              on((*machine).deregistrationRequest),
 		MMServiceRequestInitiated: on((*machine).deregistrationRequest), // service request is aborted, clause 5.6.1.7
 		MMDeregisteredInitiated:   on((*machine).deregistrationCollision),
+		MMDeregistered:            ignore, // switch-off goes on, clause 5.5.2.2.6
 	},
 	nas.TypeDLNASTransport: {
 		MMRegisteredInitiated:     on((*machine).dlNASTransport), // during mobility registration

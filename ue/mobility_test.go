@@ -235,3 +235,54 @@ func TestGoodbye(t *testing.T) {
 		}
 	})
 }
+
+// SERVICE REJECT #22 with T3346: no service request before it expires, the UE stays
+// registered (TS 24.501 clause 5.6.1.5).
+func TestServiceRejectCongestion(t *testing.T) {
+	bubble(t, testConfig(), func(t *testing.T, n *testNet) {
+		c := n.registered()
+		c.established()
+		sec := c.sec
+		<-time.After(time.Minute)
+		c.release(nil)
+		c = n.wantConn("service request")
+		c.sec = sec
+		wantUplink[*nas.ServiceRequest](c, "request")
+		c.send(&nas.ServiceReject{Cause: nas.MMCongestion, T3346: 4 * time.Minute})
+		c.release(nil)
+		n.wantNoConn("T3346 is 4 min", 4*time.Minute-time.Millisecond)
+		c = n.wantConn("then again")
+		c.sec = sec
+		wantUplink[*nas.ServiceRequest](c, "request")
+		if s := n.u.Status(); s.State != MMServiceRequestInitiated {
+			t.Errorf("state %v", s.State)
+		}
+	})
+}
+
+// De-registration collision: a UE that switches off ignores the network's request;
+// otherwise it is answered, ends both procedures, and "the UE need not initiate the
+// registration procedure for initial registration" (TS 24.501 clause 5.5.2.2.6).
+func TestDeregistrationCollision(t *testing.T) {
+	for _, off := range []bool{false, true} {
+		bubble(t, testConfig(), func(t *testing.T, n *testNet) {
+			c := n.registered()
+			done := start(func() error { return n.u.Deregister(t.Context(), off) })
+			wantUplink[*nas.DeregistrationRequest](c, "request")
+			c.send(&nas.DeregistrationRequest{FromNetwork: true, Reregister: true})
+			if off {
+				c.wantSilence("a UE that switches off does not listen", time.Second)
+			} else {
+				wantUplink[*nas.DeregistrationAccept](c, "the network's request is answered")
+			}
+			if err := n.result("deregister", done); err != nil {
+				t.Fatal(err)
+			}
+			c.release(nil)
+			n.wantNoConn("it wanted to go", time.Hour)
+			if s := n.u.Status(); s.Counters.WrongState != 0 || s.Counters.Retransmissions != 0 {
+				t.Errorf("counters %+v", s.Counters)
+			}
+		})
+	}
+}

@@ -103,8 +103,7 @@ func (m *machine) stepSM(msg nas.Message) {
 	switch {
 	case solicited(t) && h.PTI == 0:
 		m.counters.WrongState++
-		m.smStatusTo(h, nas.SMInvalidPTI)
-		return
+		return // an answer with the unassigned value is ignored too
 	case h.PTI != 0 && h.PTI != s.pti && !status:
 		if h.PTI == s.done && s.doneReply != nil && !solicited(t) {
 			m.counters.Retransmissions++

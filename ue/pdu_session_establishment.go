@@ -103,7 +103,7 @@ func (m *machine) establishmentReject(s *session, r *nas.PDUSessionEstablishment
 }
 
 // establishmentTimeout is the expiry of T3580: sent again four times, then given up
-// (clause 6.4.1.6 a).
+// (clause 6.4.1.6).
 func (m *machine) establishmentTimeout(s *session) {
 	if s == nil || s.state != SMActivePending {
 		return

@@ -30,10 +30,16 @@ func (m *machine) commandModify(id ident.PDUSessionID) error {
 // (clause 6.3.2.3).
 func (m *machine) modificationCommand(s *session, c *nas.PDUSessionModificationCommand) {
 	r := &nas.PDUSessionModificationComplete{SMHeader: c.SMHeader}
-	if c.PTI != 0 {
+	switch {
+	case c.PTI != 0:
 		m.endProcedure(s, SMActive)
 		s.done, s.doneReply = c.PTI, r
 		m.done(opModify, s.info.ID, nil)
+	case s.state == SMModificationPending:
+		// Collision: the network's procedure goes on, the UE's is aborted (clause
+		// 6.4.2.5).
+		m.endProcedure(s, SMActive)
+		m.done(opModify, s.info.ID, ErrAborted)
 	}
 	m.replySM(s.info.ID, r)
 }
@@ -43,11 +49,11 @@ func (m *machine) modificationReject(s *session, r *nas.PDUSessionModificationRe
 	m.done(opModify, s.info.ID, err)
 	m.endProcedure(s, SMActive)
 	if r.Cause == nas.SMInvalidPDUSessionIdentity {
-		m.dropSession(s, err) // clause 6.4.2.4.2
+		m.dropSession(s, err) // clause 6.4.2.4
 	}
 }
 
-// modificationTimeout is the expiry of T3581 (clause 6.4.2.6 a).
+// modificationTimeout is the expiry of T3581 (clause 6.4.2.5).
 func (m *machine) modificationTimeout(s *session) {
 	if s == nil || s.state != SMModificationPending {
 		return

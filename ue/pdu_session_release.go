@@ -66,7 +66,7 @@ func (m *machine) releaseReject(s *session, r *nas.PDUSessionReleaseReject) {
 }
 
 // releaseTimeout is the expiry of T3582: after the fifth the session is released
-// locally (clause 6.4.3.6 a).
+// locally (clause 6.4.3.5).
 func (m *machine) releaseTimeout(s *session) {
 	if s == nil || s.state != SMInactivePending {
 		return
@@ -79,7 +79,7 @@ func (m *machine) releaseTimeout(s *session) {
 	m.resend(s, t3582, m.t.T3582)
 }
 
-// smStatus ends the procedure that the network cannot go on with (clause 6.5.3).
+// smStatus ends the procedure that the network cannot go on with (clause 6.5.2).
 func (m *machine) smStatus(s *session, st *nas.SMStatus) {
 	err := &SessionRejected{ID: s.info.ID, Cause: st.Cause}
 	switch st.Cause {

@@ -180,6 +180,7 @@ func (m *machine) activeSet() nas.SessionSet {
 
 func (m *machine) registrationAccept(a *nas.RegistrationAccept) {
 	m.stop(t3510, t3511, t3502, t3519)
+	m.forgetChallenge()
 	m.suci = nil
 	kind := m.reg.kind
 	m.state = MMRegistered
@@ -195,7 +196,7 @@ func (m *machine) registrationAccept(a *nas.RegistrationAccept) {
 	if a.T3512 != 0 {
 		m.reg.t3512 = a.T3512
 	}
-	if a.T3502 != 0 {
+	if a.T3502 > 0 {
 		m.reg.t3502 = a.T3502
 	}
 	if a.GUTI != nil {
@@ -213,7 +214,7 @@ func (m *machine) registrationAccept(a *nas.RegistrationAccept) {
 }
 
 // registrationAcceptAgain answers an accept that was sent again because our
-// complete was late or lost (clause 5.5.1.2.8 c on the network side).
+// complete was late or lost (T3550, clause 5.5.1.2.8 on the network side).
 func (m *machine) registrationAcceptAgain(a *nas.RegistrationAccept) {
 	if a.GUTI != nil {
 		g := *a.GUTI
@@ -225,7 +226,8 @@ func (m *machine) registrationAcceptAgain(a *nas.RegistrationAccept) {
 // registrationReject acts on the cause (clauses 5.5.1.2.5 and 5.5.1.3.5).
 func (m *machine) registrationReject(r *nas.RegistrationReject) {
 	m.stop(t3510)
-	if r.T3502 != 0 {
+	m.forgetChallenge()
+	if r.T3502 > 0 {
 		m.reg.t3502 = r.T3502
 	}
 	err := &RegistrationRejected{Cause: r.Cause}
@@ -245,12 +247,15 @@ func (m *machine) registrationReject(r *nas.RegistrationReject) {
 			return
 		}
 	case nas.MMIllegalUE, nas.MMIllegalME, nas.MMPEINotAccepted, nas.MM5GSServicesNotAllowed,
-		nas.MMPLMNNotAllowed, nas.MMTrackingAreaNotAllowed, nas.MMNoNetworkSlices:
+		nas.MMPLMNNotAllowed, nas.MMTrackingAreaNotAllowed, nas.MMRoamingNotAllowed, nas.MMNoSuitableCells,
+		nas.MMN1ModeNotAllowed, nas.MMNoNetworkSlices, nas.MMServingNetworkNotAuthorized:
 		m.forget()
 		m.deregisteredLocally(err)
 		return
 	case nas.MMCongestion:
-		if r.T3346 != 0 {
+		// "If the T3346 value IE is present [...] and the value indicates that this
+		// timer is neither zero nor deactivated"; otherwise it is an abnormal case.
+		if r.T3346 > 0 {
 			m.fail(err)
 			m.reg.attempts = 0
 			m.start(t3346, r.T3346)
@@ -259,7 +264,7 @@ func (m *machine) registrationReject(r *nas.RegistrationReject) {
 		}
 	case nas.MMSemanticallyIncorrect, nas.MMInvalidMandatoryIE, nas.MMTypeNonExistent,
 		nas.MMIENonExistent, nas.MMProtocolError:
-		m.reg.attempts = maxAttempts - 1 // clause 5.5.1.2.7 d
+		m.reg.attempts = maxAttempts - 1 // clauses 5.5.1.2.7 and 5.5.1.3.7
 	}
 	m.registrationFailed(err)
 	m.done(opRegister, 0, err)
@@ -275,7 +280,7 @@ func (m *machine) fail(err error) {
 }
 
 // registrationTimeout is the expiry of T3510: the connection is dropped and the
-// attempt counted (clause 5.5.1.2.7 c).
+// attempt counted (clause 5.5.1.2.7).
 func (m *machine) registrationTimeout() {
 	if m.state != MMRegisteredInitiated {
 		return

@@ -272,3 +272,66 @@ func TestSessionsOnlyOneSideKnows(t *testing.T) {
 		wantSM[*nas.PDUSessionEstablishmentRequest](c, "it is wanted, so it is established again")
 	})
 }
+
+// T3519: "if timer T3519 is not running, generate a fresh SUCI [...] and start timer
+// T3519"; while it runs the stored SUCI is sent (TS 24.501 clause 5.4.3.3). Its 60 s
+// count from the first.
+func TestSUCIWhileT3519Runs(t *testing.T) {
+	m := testMachine()
+	first, err := m.concealed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	deadline, _ := m.timers.next()
+	m.now = m.now.Add(40 * time.Second)
+	if again, _ := m.concealed(); again != first {
+		t.Error("another SUCI within T3519")
+	}
+	if d, _ := m.timers.next(); d != deadline {
+		t.Errorf("T3519 was started again: ends %v, want %v", d, deadline)
+	}
+}
+
+// "If timer T3512 received by the UE in a message contains an indication that the
+// timer is deactivated or the timer value is zero, then timer T3512 is deactivated
+// and the UE shall not perform the periodic registration" (TS 24.501 clause 5.3.7).
+func TestPeriodicRegistrationDeactivated(t *testing.T) {
+	bubble(t, testConfig(), func(t *testing.T, n *testNet) {
+		done := n.register("")
+		c := n.wantConn("registration")
+		wantUplink[*nas.RegistrationRequest](c, "request")
+		kamf := c.authenticate(1)
+		c.secure(kamf, 1, 2, 2)
+		a := testAccept()
+		a.T3512, a.T3502 = nas.TimerDeactivated, nas.TimerDeactivated
+		c.send(a)
+		wantUplink[*nas.RegistrationComplete](c, "complete")
+		if err := n.result("register", done); err != nil {
+			t.Fatal(err)
+		}
+		c.release(nil)
+		n.wantNoConn("no periodic registration", 100*time.Hour)
+	})
+	b, err := nas.Encode(&nas.RegistrationAccept{T3512: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[len(b)-1] &^= 0x1f // the value of zero that other networks send
+	msg, err := nas.Decode(b)
+	if err != nil || msg.(*nas.RegistrationAccept).T3512 != nas.TimerDeactivated {
+		t.Errorf("T3512 of zero: %+v, %v; want deactivated", msg, err)
+	}
+}
+
+// A back-off timer that is "zero or deactivated" is no back-off: the reject is an
+// abnormal case (TS 24.501 clauses 5.5.1.2.5 and 5.5.1.2.7).
+func TestCongestionWithoutBackOff(t *testing.T) {
+	bubble(t, testConfig(), func(t *testing.T, n *testNet) {
+		n.register("")
+		c := n.wantConn("registration")
+		wantUplink[*nas.RegistrationRequest](c, "request")
+		c.plain(&nas.RegistrationReject{Cause: nas.MMCongestion, T3346: nas.TimerDeactivated})
+		n.wantNoConn("T3511 is 10 s", 10*time.Second-time.Millisecond)
+		n.wantConn("next attempt")
+	})
+}

@@ -1,6 +1,8 @@
 package ue
 
 import (
+	"strings"
+
 	"github.com/simreach/simreach/internal/aka"
 	"github.com/simreach/simreach/internal/wire/nas"
 )
@@ -64,7 +66,9 @@ func (m *machine) checkSecurityMode(c *nas.SecurityModeCommand) (*nas.SecurityCo
 		if nea, nia := cur.Algorithms(); nea == c.Ciphering && nia == c.Integrity {
 			return cur, m.sec.kamf, 0 // the same again: its counts go on
 		}
-		kamf = m.sec.kamf
+		// Other algorithms, no new keys: the counts go on (clause 5.4.2.3).
+		enc, integ := aka.NASKeys(m.sec.kamf, c.Ciphering, c.Integrity)
+		return cur.WithAlgorithms(c.Ciphering, c.Integrity, enc, integ), m.sec.kamf, 0
 	default:
 		return nil, kamf, nas.MMSecurityModeRejected
 	}
@@ -76,11 +80,11 @@ func (m *machine) checkSecurityMode(c *nas.SecurityModeCommand) (*nas.SecurityCo
 // goes along when only its cleartext IEs could be sent before, or when the network
 // could not read it (clauses 4.4.6 and 5.4.2.3).
 func (m *machine) securityModeCommand(c *nas.SecurityModeCommand) {
-	m.stop(t3516, t3520)
-	m.auth.challenge = nil
+	m.resumeProcedure() // the network went on without another challenge
+	m.forgetChallenge()
 	r := &nas.SecurityModeComplete{}
-	if c.IMEISVRequested {
-		r.PEI = m.cfg.PEI
+	if c.IMEISVRequested && strings.HasPrefix(string(m.cfg.PEI), "imeisv-") {
+		r.PEI = m.cfg.PEI // the IE has no room for an IMEI: table 8.2.26.1.1
 	}
 	if m.reg.cleartext || c.Retransmit {
 		r.NASContainer = m.reg.initial

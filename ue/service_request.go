@@ -43,6 +43,7 @@ func (m *machine) startService() {
 
 func (m *machine) serviceAccept(a *nas.ServiceAccept) {
 	m.stop(t3517)
+	m.forgetChallenge()
 	m.state = MMRegistered
 	m.service.attempts = 0
 	m.lastErr = nil
@@ -54,6 +55,7 @@ func (m *machine) serviceAccept(a *nas.ServiceAccept) {
 // serviceReject acts on the cause (clause 5.6.1.5).
 func (m *machine) serviceReject(r *nas.ServiceReject) {
 	m.stop(t3517)
+	m.forgetChallenge()
 	m.state = MMRegistered
 	err := &ServiceRejected{Cause: r.Cause}
 	m.lastErr = err
@@ -69,10 +71,19 @@ func (m *machine) serviceReject(r *nas.ServiceReject) {
 		m.detach(err)
 		m.reattach()
 	case nas.MMIllegalUE, nas.MMIllegalME, nas.MM5GSServicesNotAllowed, nas.MMPLMNNotAllowed,
-		nas.MMTrackingAreaNotAllowed:
+		nas.MMTrackingAreaNotAllowed, nas.MMRoamingNotAllowed, nas.MMNoSuitableCells, nas.MMN1ModeNotAllowed,
+		nas.MMServingNetworkNotAuthorized:
 		m.forget()
 		m.deregisteredLocally(err)
 		m.start(t3540, m.t.T3540)
+	case nas.MMCongestion:
+		m.start(t3540, m.t.T3540)
+		m.service.attempts = 0
+		if r.T3346 > 0 {
+			m.start(t3346, r.T3346)
+			return
+		}
+		m.serviceBackOff()
 	default:
 		m.start(t3540, m.t.T3540)
 		m.service.attempts++
@@ -80,7 +91,7 @@ func (m *machine) serviceReject(r *nas.ServiceReject) {
 	}
 }
 
-// serviceTimeout is the expiry of T3517 (clause 5.6.1.7 c).
+// serviceTimeout is the expiry of T3517 (clause 5.6.1.7).
 func (m *machine) serviceTimeout() {
 	if m.state != MMServiceRequestInitiated {
 		return

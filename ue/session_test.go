@@ -155,7 +155,6 @@ func TestSessionRefusals(t *testing.T) {
 			}
 		}
 		st(&nas.PDUSessionReleaseCommand{SMHeader: nas.SMHeader{PDUSessionID: 9}, Cause: 36}, "no such session", nas.SMInvalidPDUSessionIdentity)
-		st(&nas.PDUSessionEstablishmentReject{SMHeader: nas.SMHeader{PDUSessionID: 9}, Cause: 36}, "answer without PTI", nas.SMInvalidPTI)
 		st(&nas.PDUSessionEstablishmentReject{SMHeader: nas.SMHeader{PDUSessionID: 9, PTI: 77}, Cause: 36}, "PTI of nobody", smPTIMismatch)
 		if _, err := n.u.EstablishSession(t.Context(), SessionConfig{ID: 16}); err == nil {
 			t.Error("session 16 does not exist")
@@ -270,5 +269,45 @@ func TestIdleUplinkConnects(t *testing.T) {
 		if s, _ := n.u.Status().Session(1); s.UplinkDropped != 1 {
 			t.Errorf("dropped %d, want 1", s.UplinkDropped)
 		}
+	})
+}
+
+// PTI rules (TS 24.501 clause 7.3.1): an answer with the unassigned value and any
+// message with the reserved one are ignored.
+func TestPTIIgnored(t *testing.T) {
+	bubble(t, testConfig(), func(t *testing.T, n *testNet) {
+		c := n.registered()
+		c.established()
+		c.sm(&nas.PDUSessionModificationReject{SMHeader: nas.SMHeader{PDUSessionID: 1}, Cause: 31}, 1)
+		c.sm(&nas.PDUSessionReleaseReject{SMHeader: nas.SMHeader{PDUSessionID: 1}, Cause: 31}, 1)
+		c.sm(&nas.PDUSessionReleaseCommand{SMHeader: nas.SMHeader{PDUSessionID: 1, PTI: 255}, Cause: 36}, 1)
+		c.wantSilence("ignored", time.Second)
+		if s, _ := n.u.Status().Session(1); s.State != SMActive {
+			t.Errorf("session %+v", s)
+		}
+		if s := n.u.Status(); s.Counters.WrongState != 3 {
+			t.Errorf("%d counted, want 3", s.Counters.WrongState)
+		}
+	})
+}
+
+// A network-requested modification while the UE's own waits: the network's is carried
+// out and the UE's is aborted (TS 24.501 clause 6.4.2.5).
+func TestModificationCollision(t *testing.T) {
+	bubble(t, testConfig(), func(t *testing.T, n *testNet) {
+		c := n.registered()
+		c.established()
+		done := start(func() error { return n.u.ModifySession(t.Context(), 1) })
+		wantSM[*nas.PDUSessionModificationRequest](c, "the UE's request")
+		c.sm(&nas.PDUSessionModificationCommand{SMHeader: nas.SMHeader{PDUSessionID: 1}, AMBR: &ident.AMBR{Uplink: 1e6, Downlink: 1e6}}, 1)
+		wantSM[*nas.PDUSessionModificationComplete](c, "the network's goes on")
+		if err := n.result("modify", done); err == nil {
+			t.Error("the UE's own request was not carried out")
+		}
+		synctest.Wait()
+		if s, _ := n.u.Status().Session(1); s.State != SMActive {
+			t.Errorf("state %v, want active", s.State)
+		}
+		c.wantSilence("T3581 is stopped", time.Minute)
 	})
 }

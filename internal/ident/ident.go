@@ -86,8 +86,10 @@ func (p PLMN) Valid() bool {
 // String returns "MCC-MNC".
 func (p PLMN) String() string { return p.MCC + "-" + p.MNC }
 
-// Bytes returns the three-octet coding of TS 24.501 clause 9.11.3.8 (used alike
-// by NAS, NGAP and PFCP). p must be Valid.
+// Bytes returns the three-octet coding of TS 24.501 clause 9.11.3.8, which NAS and
+// PFCP use. NGAP codes a 3-digit MNC in another order of digits (TS 38.413 clause
+// 9.3.3.5; package wire/ngap does that); with 2 digits both are the same. p must be
+// Valid.
 func (p PLMN) Bytes() [3]byte {
 	d := func(s string, i int) byte {
 		if i >= len(s) {

@@ -78,9 +78,11 @@ func (u *ue) challenged(av sbi.AuthenticationContext, err error) {
 			// TS 24.501 annex A.1: #3 "an identity of the UE is not acceptable to the network".
 			u.refuse(nas.MMIllegalUE)
 		case sbi.CauseServingNetwork:
-			u.refuse(nas.MMPLMNNotAllowed) // TS 29.524 table 4.2.2.2-1
+			// TS 24.501 annex A: "the serving network fails to be authorized by the UE's
+			// home network".
+			u.refuse(nas.MMServingNetworkNotAuthorized)
 		case sbi.CauseAuthenticationRejected:
-			u.authenticationReject() // TS 29.524 table 4.2.2.2-1: no cause, the UE is rejected
+			u.authenticationReject() // no cause: the UE is not the subscriber
 		default:
 			u.refuse(nas.MMProtocolError)
 		}

@@ -21,8 +21,7 @@ func (a *AMF) dispatch(ctx context.Context, g *gnb, stream uint16, m ngap.Messag
 	}
 	if !a.isUp(g) {
 		// TS 38.413 clause 8.7.1.1: NG Setup is the first procedure on an association.
-		a.stats.ngapNotCompatible.Add(1)
-		a.sendError(ctx, g, stream, ngap.PartialIDs{}, ngap.ProtocolNotCompatibleState, nil)
+		a.notCompatible(ctx, g, stream, m)
 		return
 	}
 	switch m := m.(type) {
@@ -51,9 +50,18 @@ func (a *AMF) dispatch(ctx context.Context, g *gnb, stream uint16, m ngap.Messag
 	case *ngap.PDUSessionResourceReleaseResponse:
 		a.toUE(ctx, g, stream, m, m.IDs, func(u *ue, c *n2conn) { u.resourcesReleased(m.Sessions) })
 	default:
-		// A message only an AMF sends (TS 38.413 clause 10.4: logical error).
-		a.stats.ngapNotCompatible.Add(1)
+		// A message only an AMF sends.
 		a.logOnce(g, "unexpected", "NGAP message an AMF does not receive", "procedure", m.Procedure())
+		a.notCompatible(ctx, g, stream, m)
+	}
+}
+
+// notCompatible answers a message that does not fit the state: "the Error Indication
+// procedure shall be initiated with an appropriate cause value", naming the message;
+// one in a response is for local error handling (TS 38.413 clause 10.4).
+func (a *AMF) notCompatible(ctx context.Context, g *gnb, stream uint16, m ngap.Message) {
+	a.stats.ngapNotCompatible.Add(1)
+	if !ngap.IsResponse(m) {
 		a.sendError(ctx, g, stream, ngap.PartialIDs{}, ngap.ProtocolNotCompatibleState, diagnose(m.Procedure()))
 	}
 }
@@ -65,10 +73,11 @@ func (a *AMF) isUp(g *gnb) bool {
 	return g.up
 }
 
-// toUE posts a UE-associated message to the UE it names. Identifiers that are
-// unknown or do not belong together are answered as TS 38.413 clause 10.6 says:
-// Error Indication with the received identifiers, and local release of the
-// connection that has one of them.
+// toUE posts a UE-associated message to the UE it names. An erroneous identifier,
+// "either an unknown local AP ID, or an inconsistent remote AP ID", is answered as
+// TS 38.413 clause 10.6 says: Error Indication with the received identifiers, and
+// "local release of any established UE-associated logical connection [...] having
+// the erroneous AP ID".
 func (a *AMF) toUE(ctx context.Context, g *gnb, stream uint16, m ngap.Message, ids ngap.UEIDs, f func(*ue, *n2conn)) {
 	c, u, v := a.reg.find(g, ids)
 	if v == idsOK {
@@ -102,15 +111,18 @@ func (a *AMF) undecodable(ctx context.Context, g *gnb, stream uint16, err error)
 		a.sendError(ctx, g, stream, ngap.PartialIDs{}, ngap.ProtocolTransferSyntax, nil)
 		return
 	}
-	switch d.Procedure {
-	case ngap.ProcErrorIndication:
+	const initiating = 0
+	switch {
+	case d.Procedure == ngap.ProcErrorIndication:
+		return // clause 10.5
+	case d.Cause == 0:
+		return // of criticality ignore
+	case d.Triggering != initiating && d.Diagnostics != nil:
+		return // clause 10.3: an error in a response is for local error handling
+	case d.Procedure == ngap.ProcNGSetup && d.Diagnostics != nil:
+		// Clause 10.3.5: reject with the procedure's own failure message.
+		a.send(ctx, g, stream, &ngap.NGSetupFailure{Cause: d.Cause, Diagnostics: d.Diagnostics})
 		return
-	case ngap.ProcNGSetup:
-		if d.Diagnostics != nil {
-			// Clause 10.3.5: reject with the procedure's own failure message.
-			a.send(ctx, g, stream, &ngap.NGSetupFailure{Cause: d.Cause})
-			return
-		}
 	}
 	a.sendError(ctx, g, stream, d.IDs, d.Cause, d.Diagnostics)
 }

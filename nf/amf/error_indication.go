@@ -12,16 +12,25 @@ func (a *AMF) sendError(ctx context.Context, g *gnb, stream uint16, ids ngap.Par
 	a.send(ctx, g, stream, &ngap.ErrorIndication{IDs: ids, Cause: &cause, Diagnostics: d})
 }
 
-// errorIndication takes an ERROR INDICATION. One that says the gNB does not know
-// the connection, or pairs its identifiers differently, releases it here too
-// (TS 38.413 clause 10.6); anything else is for the log. It is never answered.
+// errorIndication takes an ERROR INDICATION. One about an erroneous identifier makes
+// both nodes release the connection that has it (TS 38.413 clause 10.6): the gNB's
+// own if it does not know that one, ours if it finds that inconsistent. Anything
+// else is for the log. It is never answered (clause 10.5).
 func (a *AMF) errorIndication(g *gnb, m *ngap.ErrorIndication) {
 	a.stats.errorIndicationsReceived.Add(1)
 	a.logOnce(g, "error indication", "gNB reports an error", "cause", m.Cause)
 	if m.Cause == nil || (*m.Cause != ngap.RadioUnknownLocalUENGAPID && *m.Cause != ngap.RadioInconsistentRemoteID) {
 		return
 	}
-	if c := a.reg.findPartial(g, m.IDs); c != nil {
+	erroneous := m.IDs
+	if m.IDs.RAN != nil && m.IDs.AMF != nil {
+		if *m.Cause == ngap.RadioUnknownLocalUENGAPID {
+			erroneous.AMF = nil
+		} else {
+			erroneous.RAN = nil
+		}
+	}
+	if c := a.reg.findPartial(g, erroneous); c != nil {
 		a.reg.dropConn(c)
 		a.connsLost([]*n2conn{c})
 	}

@@ -217,4 +217,33 @@ func TestMalformedRegistrationRequest(t *testing.T) {
 		u.wantRelease(ngap.NASUnspecified, "not a message: ignored, and nothing keeps the connection")
 		wantEmpty(tc)
 	})
+	// A registered UE gets the same answer and loses nothing: it stays in
+	// 5GMM-REGISTERED itself (clause 5.5.1.3.7).
+	bubble(t, nil, []*subscriber{alice}, func(t *testing.T, tc *testCore) {
+		g := tc.gnb(1)
+		u := g.ue(alice)
+		u.register()
+		for _, typ := range []nas.MessageType{nas.TypeRegistrationRequest, nas.TypeServiceRequest} {
+			g.write(&ngap.UEContextReleaseRequest{IDs: u.ids, Cause: ngap.RadioUserInactivity})
+			u.wantRelease(ngap.RadioUserInactivity, "idle")
+			b, err := u.sec.Protect([]byte{0x7e, 0, byte(typ), 0x79}, nas.HeaderIntegrity)
+			if err != nil {
+				t.Fatal(err)
+			}
+			u.connect(b)
+			if typ == nas.TypeRegistrationRequest {
+				if m := wantDownlink[*nas.RegistrationReject](u, "mandatory identity missing"); m.Cause != nas.MMInvalidMandatoryIE {
+					t.Fatalf("cause %d, want 96", m.Cause)
+				}
+			} else if m := wantDownlink[*nas.ServiceReject](u, "mandatory identity missing"); m.Cause != nas.MMInvalidMandatoryIE {
+				t.Fatalf("cause %d, want 96", m.Cause)
+			}
+			u.wantRelease(ngap.NASUnspecified, "rejected")
+			u.wantState("REGISTERED", "as before")
+			u.connectProtected(u.gutiRequest(nas.RegistrationMobility))
+			u.takeAccept()
+			u.contextDone()
+			u.send(&nas.RegistrationComplete{})
+		}
+	})
 }

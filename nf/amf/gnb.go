@@ -88,21 +88,32 @@ func (a *AMF) serveGNB(ctx context.Context, g *gnb) {
 func (a *AMF) endGNB(ctx context.Context, g *gnb, err error) {
 	lost := a.reg.removeGNB(g)
 	if ctx.Err() != nil {
-		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.cfg.DrainTimeout)
-		defer cancel()
-		if cerr := g.conn.Close(closing); cerr != nil && !errors.Is(cerr, sctp.ErrClosed) {
-			g.conn.Abort()
-		}
+		a.hangUp(ctx, g)
 		return
 	}
-	g.conn.Abort()
 	a.stats.gnbsLost.Add(1)
-	if errors.Is(err, io.EOF) || errors.Is(err, sctp.ErrClosed) {
+	left := errors.Is(err, io.EOF)
+	if left || errors.Is(err, sctp.ErrClosed) {
 		a.log.Info("gNB left", "gnb", gnbName(g.id), "ues", len(lost))
 	} else {
 		a.log.Warn("gNB lost", "gnb", gnbName(g.id), "ues", len(lost), "error", err)
 	}
 	a.connsLost(lost)
+	if left {
+		a.hangUp(ctx, g)
+		return
+	}
+	g.conn.Abort()
+}
+
+// hangUp ends an association in order, or takes part in the end that the gNB began;
+// by ABORT if that takes too long.
+func (a *AMF) hangUp(ctx context.Context, g *gnb) {
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.cfg.DrainTimeout)
+	defer cancel()
+	if err := g.conn.Close(closing); err != nil && !errors.Is(err, sctp.ErrClosed) {
+		g.conn.Abort()
+	}
 }
 
 // connsLost tells the owners that connections are gone without further signalling.
@@ -132,7 +143,10 @@ func (a *AMF) send(ctx context.Context, g *gnb, stream uint16, m ngap.Message) {
 	}
 	if err != nil {
 		a.stats.sendFailures.Add(1)
-		a.logOnce(g, "send", "cannot send to gNB", "error", err)
+		// That the association has ended its reader tells.
+		if !errors.Is(err, sctp.ErrClosed) && !errors.Is(err, sctp.ErrShutdown) {
+			a.logOnce(g, "send", "cannot send to gNB", "error", err)
+		}
 		if ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
 			g.conn.Abort()
 		}

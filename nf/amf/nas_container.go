@@ -8,7 +8,7 @@ import (
 
 // openContainer replaces a verified initial message by the complete one in its NAS
 // message container, which the UE ciphered under the current context (TS 24.501
-// clause 4.4.6 b). A container that does not decipher to the same kind of message
+// clause 4.4.6). A container that does not decipher to the same kind of message
 // makes the AMF ask for it again in SECURITY MODE COMMAND.
 func (u *ue) openContainer(m nas.Message) nas.Message {
 	if !u.secure {

@@ -268,10 +268,10 @@ func (u *ue) protocolError(err error) {
 	}
 	cause := nas.MMCause(d.Cause)
 	switch {
-	case d.Type == nas.TypeRegistrationRequest && u.state == stateDeregistered:
+	case d.Type == nas.TypeRegistrationRequest && (u.state == stateDeregistered || u.state == stateRegistered):
 		u.initial = &nas.RegistrationRequest{}
 		u.refuse(cause)
-	case d.Type == nas.TypeServiceRequest && u.state == stateDeregistered:
+	case d.Type == nas.TypeServiceRequest && (u.state == stateDeregistered || u.state == stateRegistered):
 		u.serviceReject(cause)
 	default:
 		u.status(cause)

@@ -71,6 +71,11 @@ func TestBeforeNGSetup(t *testing.T) {
 		if e.Cause == nil || *e.Cause != ngap.ProtocolNotCompatibleState {
 			t.Fatalf("cause %v", e.Cause)
 		}
+		// "The Procedure Code IE and the Triggering Message IE within the Criticality
+		// Diagnostics IE shall then be included" (clause 10.4).
+		if e.Diagnostics == nil || e.Diagnostics.Procedure != ngap.ProcInitialUEMessage {
+			t.Errorf("diagnostics %+v, want the procedure", e.Diagnostics)
+		}
 		wantEmpty(tc)
 	})
 }
@@ -153,7 +158,7 @@ func TestGNBLoss(t *testing.T) {
 
 // REGISTRATION ACCEPT was sent, then the gNB was lost: "the AMF shall locally abort
 // the registration procedure, enter state 5GMM-REGISTERED and shall not resend the
-// REGISTRATION ACCEPT", and both 5G-GUTIs are valid (TS 24.501 clause 5.5.1.2.8 b).
+// REGISTRATION ACCEPT", and both 5G-GUTIs are valid (TS 24.501 clause 5.5.1.2.8 a).
 func TestLossBeforeRegistrationComplete(t *testing.T) {
 	bubble(t, nil, []*subscriber{alice}, func(t *testing.T, tc *testCore) {
 		g := tc.gnb(1)
@@ -244,8 +249,11 @@ func TestNGResetByAMF(t *testing.T) {
 	})
 }
 
-// TS 38.413 clause 10.6: unknown and inconsistent identifiers. The other UEs of the
-// sender keep working.
+// TS 38.413 clause 10.6: "an erroneous AP ID that is either an unknown local AP ID,
+// or an inconsistent remote AP ID [...]: the node shall initiate an Error Indication
+// procedure with inclusion of the received AP ID(s) [...]. Both nodes shall initiate
+// a local release of any established UE-associated logical connection (for the same
+// NG interface) having the erroneous AP ID". The other UEs of the sender keep working.
 func TestUnknownUEIDs(t *testing.T) {
 	bubble(t, nil, []*subscriber{alice, bob}, func(t *testing.T, tc *testCore) {
 		g, other := tc.gnb(1), tc.gnb(2)
@@ -262,20 +270,29 @@ func TestUnknownUEIDs(t *testing.T) {
 			}
 		}
 		check(g, ngap.UEIDs{AMF: 99999, RAN: 5}, ngap.RadioUnknownLocalUENGAPID, "unknown AMF UE NGAP ID")
-		check(other, u.ids, ngap.RadioInconsistentRemoteID, "another gNB's UE")
+		check(other, u.ids, ngap.RadioUnknownLocalUENGAPID, "another gNB's UE: unknown on this NG interface")
 		if s, _ := u.status(); !s.Connected {
 			t.Fatal("another gNB disconnected Alice")
 		}
-		check(g, ngap.UEIDs{AMF: u.ids.AMF, RAN: 77}, ngap.RadioInconsistentRemoteID, "wrong RAN UE NGAP ID")
+		check(g, ngap.UEIDs{AMF: v.ids.AMF, RAN: 77}, ngap.RadioInconsistentRemoteID, "nobody's RAN UE NGAP ID")
+		check(g, ngap.UEIDs{AMF: v.ids.AMF, RAN: u.ids.RAN}, ngap.RadioInconsistentRemoteID, "Alice's RAN UE NGAP ID")
 		if s, _ := u.status(); s.Connected || s.State != "REGISTERED" {
-			t.Errorf("%+v: want the erroneous connection released locally", s)
+			t.Errorf("%+v: want the connection with the erroneous identifier released locally", s)
 		}
 		v.session(1)
-		if c := tc.amf.Status().Counters; c.NGAPUnknownUE != 3 || c.ErrorIndicationsSent != 3 {
-			t.Errorf("%d unknown, %d error indications, want 3", c.NGAPUnknownUE, c.ErrorIndicationsSent)
+		if c := tc.amf.Status().Counters; c.NGAPUnknownUE != 4 || c.ErrorIndicationsSent != 4 {
+			t.Errorf("%d unknown, %d error indications, want 4", c.NGAPUnknownUE, c.ErrorIndicationsSent)
 		}
-		// The gNB does not know the connection: it is released here too, without answer.
-		cause := ngap.RadioUnknownLocalUENGAPID
+		// The gNB says which identifier is erroneous: nobody's here, then Bob's. The
+		// connection that has it is released here too, without answer.
+		wrong := int64(99999)
+		cause := ngap.RadioInconsistentRemoteID
+		g.write(&ngap.ErrorIndication{IDs: ngap.PartialIDs{AMF: &wrong, RAN: &v.ids.RAN}, Cause: &cause})
+		g.wantIdle("an error indication is never answered")
+		if s, _ := v.status(); !s.Connected {
+			t.Error("Bob was disconnected by an error about another's AMF UE NGAP ID")
+		}
+		cause = ngap.RadioUnknownLocalUENGAPID
 		g.write(&ngap.ErrorIndication{IDs: ngap.PartialIDs{AMF: &v.ids.AMF, RAN: &v.ids.RAN}, Cause: &cause})
 		g.wantIdle("an error indication is never answered")
 		if s, _ := v.status(); s.Connected {
@@ -320,12 +337,16 @@ func TestUndecodableNGAP(t *testing.T) {
 		g.wantIdle("another payload protocol is discarded")
 		g.write(&ngap.NGSetupResponse{AMFName: "x", GUAMIs: []ident.GUAMI{testConfig().GUAMI}, Capacity: 1,
 			PLMNs: []ngap.BroadcastPLMN{{PLMN: testPLMN, Slices: []ident.SNSSAI{testSlice}}}})
+		g.wantIdle("a logical error in a response is for local error handling (clause 10.4)")
+		g.writeBytes(0, []byte{0x20, 0x0e, 0x00, 0x03, 0x00, 0x00, 0x00})
+		g.wantIdle("so are IEs missing in a response (clause 10.3.5)")
+		g.write(&ngap.DownlinkNASTransport{IDs: u.ids, NAS: []byte{1}})
 		e := want[*ngap.ErrorIndication](g, "a message only an AMF sends")
-		if *e.Cause != ngap.ProtocolNotCompatibleState {
-			t.Errorf("cause %v", *e.Cause)
+		if *e.Cause != ngap.ProtocolNotCompatibleState || e.Diagnostics == nil || e.Diagnostics.Procedure != ngap.ProcDownlinkNASTransport {
+			t.Errorf("%+v: want not compatible with receiver state, naming the procedure", e)
 		}
-		if c := tc.amf.Status().Counters; c.NGAPUndecodable != 6 || c.NGAPNotCompatible != 1 {
-			t.Errorf("%d undecodable, %d not compatible: want 6 and 1", c.NGAPUndecodable, c.NGAPNotCompatible)
+		if c := tc.amf.Status().Counters; c.NGAPUndecodable != 7 || c.NGAPNotCompatible != 2 {
+			t.Errorf("%d undecodable, %d not compatible: want 7 and 2", c.NGAPUndecodable, c.NGAPNotCompatible)
 		}
 		u.session(1)
 	})
@@ -424,6 +445,11 @@ func TestNGSetupMissingIEs(t *testing.T) {
 		m := want[*ngap.NGSetupFailure](g, "mandatory IEs missing")
 		if m.Cause.Group() != ngap.CauseProtocol {
 			t.Errorf("cause %v, want a protocol error", m.Cause)
+		}
+		// "the Information Element Criticality Diagnostics IE shall be included [...] for
+		// each reported IE": global RAN node ID and supported TA list.
+		if m.Diagnostics == nil || len(m.Diagnostics.IEs) != 2 || m.Diagnostics.IEs[0].ID != 27 || !m.Diagnostics.IEs[0].Missing {
+			t.Errorf("diagnostics %+v, want the two missing IEs", m.Diagnostics)
 		}
 		g.write(setupRequest(1))
 		want[*ngap.NGSetupResponse](g, "a correct request")

@@ -14,7 +14,8 @@ import (
 
 // registrationRequest takes REGISTRATION REQUEST (TS 24.501 clauses 5.5.1.2 and
 // 5.5.1.3). One that repeats the request being served does not start over:
-// clause 5.5.1.2.8 d resends REGISTRATION ACCEPT, e lets the procedure go on.
+// clause 5.5.1.2.8 d resends REGISTRATION ACCEPT, or lets the procedure go on if it
+// was not sent yet.
 func (u *ue) registrationRequest(m nas.Message) {
 	req := m.(*nas.RegistrationRequest)
 	if u.initial != nil && reflect.DeepEqual(u.initial, m) {
@@ -34,7 +35,7 @@ func (u *ue) registrationRequest(m nas.Message) {
 }
 
 // registrationWhileDeregistering: an initial registration ends the network's
-// deregistration procedure, another one waits for its end (clause 5.5.2.3.5 d, e).
+// deregistration procedure, another one waits for its end (clause 5.5.2.3.5).
 func (u *ue) registrationWhileDeregistering(m nas.Message) {
 	if m.(*nas.RegistrationRequest).RegistrationType != nas.RegistrationInitial {
 		return
@@ -93,8 +94,9 @@ func (u *ue) register(req *nas.RegistrationRequest) {
 }
 
 // refuse ends the running request with the cause: REGISTRATION REJECT if it is a
-// registration. Cause #111 stands for a failure of ours that may pass, so it takes
-// a registration that exists away from nobody.
+// registration. A protocol error (#95 to #111; #111 also stands for a failure of
+// ours that may pass) takes a registration that exists away from nobody: the UE
+// stays in 5GMM-REGISTERED too (clause 5.5.1.3.7).
 func (u *ue) refuse(cause nas.MMCause) {
 	u.endRetransmission()
 	if req, ok := u.initial.(*nas.RegistrationRequest); ok {
@@ -104,7 +106,7 @@ func (u *ue) refuse(cause nas.MMCause) {
 		u.downlink(&nas.RegistrationReject{Cause: cause})
 	}
 	u.releaseN2(ngap.NASUnspecified)
-	if u.registered && cause == nas.MMProtocolError {
+	if u.registered && cause >= nas.MMSemanticallyIncorrect {
 		u.abort()
 		return
 	}
@@ -134,7 +136,7 @@ func (u *ue) subscribed(data sbi.AccessMobilityData, err error) {
 	if err != nil {
 		u.log(slog.LevelWarn, "no subscription", "error", err)
 		if problemCause(err) == sbi.CauseUserNotFound {
-			u.refuse(nas.MM5GSServicesNotAllowed) // TS 29.524 clause 4.3: Nudm, USER_NOT_FOUND
+			u.refuse(nas.MM5GSServicesNotAllowed) // as TS 29.524 maps Nudm's USER_NOT_FOUND
 		} else {
 			u.refuse(nas.MMProtocolError)
 		}
@@ -221,8 +223,15 @@ func (u *ue) accept(req *nas.RegistrationRequest, rejected []ident.SNSSAI, setup
 		u.refuse(nas.MMProtocolError)
 		return
 	}
-	u.a.reg.dropGUTI(u, u.oldGUTI)
-	u.guti, u.oldGUTI = guti, u.guti
+	// "the old and the new 5G-GUTI shall be considered as valid until the old 5G-GUTI
+	// can be considered as invalid by the AMF" (clause 5.5.1.2.8): of the two the UE
+	// holds the one it registers by; the confirmed one if it does not say.
+	held, other := u.guti, u.oldGUTI
+	if u.oldGUTI != nil && (req.Identity.GUTI == nil || *req.Identity.GUTI != *u.guti) {
+		held, other = other, held
+	}
+	u.a.reg.dropGUTI(u, other)
+	u.guti, u.oldGUTI = guti, held
 	tai := u.location().TAI
 	msg := &nas.RegistrationAccept{
 		GUTI: guti, TAIList: u.a.cfg.support(tai.PLMN).area(tai.TAC),

@@ -132,11 +132,11 @@ func TestRegistrationRejects(t *testing.T) {
 		cause  nas.MMCause
 	}{
 		{"unknown SUPI: #3, TS 24.501 annex A.1", nil, func(tc *testCore) { clear(tc.subscribers) }, nas.MMIllegalUE},
-		{"serving network not authorised: #11, TS 29.524 table 4.2.2.2-1", nil, func(tc *testCore) {
+		{"serving network not authorised by the home network: #73, TS 24.501 annex A", nil, func(tc *testCore) {
 			tc.onAuthenticate = func(sbi.AuthenticationRequest) error {
 				return &sbi.Problem{Status: 403, Cause: sbi.CauseServingNetwork}
 			}
-		}, nas.MMPLMNNotAllowed},
+		}, nas.MMServingNetworkNotAuthorized},
 		{"AUSF fails: #111", nil, func(tc *testCore) {
 			tc.onAuthenticate = func(sbi.AuthenticationRequest) error { return errors.New("connection refused") }
 		}, nas.MMProtocolError},
@@ -231,7 +231,7 @@ func TestT3550(t *testing.T) {
 
 // TS 24.501 clause 5.5.1.2.8 d: the same REGISTRATION REQUEST again after
 // REGISTRATION ACCEPT: "the REGISTRATION ACCEPT message shall be resent and the
-// timer T3550 shall be restarted"; e: before it, "the network shall continue with
+// timer T3550 shall be restarted"; before it, "the network shall continue with
 // the previous initiated registration procedure"; with another content the new one
 // is progressed.
 func TestRegistrationCollision(t *testing.T) {
@@ -463,6 +463,80 @@ func TestPeriodicRegistration(t *testing.T) {
 		sleep(1)
 		u.wantUnknown("implicitly deregistered")
 		tc.wantCalls("UDM is told", "deregister imsi-001010000000001 11111111-1111-4111-8111-111111111111")
+	})
+}
+
+// "If a new 5G-GUTI was allocated in the REGISTRATION ACCEPT message, the old and the
+// new 5G-GUTI shall be considered as valid until the old 5G-GUTI can be considered
+// as invalid by the AMF" (TS 24.501 clause 5.5.1.2.8): however often the UE misses
+// the accept, the 5G-GUTI that it goes on using stays its own.
+func TestGUTIKeptUntilConfirmed(t *testing.T) {
+	bubble(t, nil, []*subscriber{alice}, func(t *testing.T, tc *testCore) {
+		g := tc.gnb(1)
+		u := g.ue(alice)
+		u.register()
+		held := *u.guti
+		for n := range 3 {
+			g.write(&ngap.UEContextReleaseRequest{IDs: u.ids, Cause: ngap.RadioUserInactivity})
+			u.wantRelease(ngap.RadioUserInactivity, "idle")
+			u.guti = &held
+			u.connectProtected(u.gutiRequest(nas.RegistrationMobility))
+			u.takeAccept()
+			u.contextDone()
+			if *u.guti == held {
+				t.Fatalf("update %d: the 5G-GUTI was not changed", n)
+			}
+		}
+		last := *u.guti
+		u.send(&nas.RegistrationComplete{})
+		u.wantState("REGISTERED", "confirmed at last")
+		if tc.amf.ueByGUTI(&held) != nil || tc.amf.ueByGUTI(&last) == nil {
+			t.Error("want the confirmed 5G-GUTI alone valid")
+		}
+	})
+}
+
+// After a restart the AMF knows nobody. Every message a UE may send under a context
+// of before is answered as from a stranger, and the UE gets in again by its SUCI.
+func TestUnknownAfterRestart(t *testing.T) {
+	bubble(t, nil, []*subscriber{alice}, func(t *testing.T, tc *testCore) {
+		g := tc.gnb(1)
+		u := g.ue(alice)
+		u.guti = &ident.GUTI{GUAMI: testConfig().GUAMI, TMSI: 0xabcdef}
+		u.sec = nas.NewSecurityContext(3, 2, 2, [16]byte{1}, [16]byte{2}, false)
+		u.connectProtected(&nas.ServiceRequest{NGKSI: 3, ServiceType: 1, STMSI: u.guti.STMSI(), NASContainer: []byte{1, 2, 3}})
+		before := u.sec
+		u.sec = nil
+		if m := wantDownlink[*nas.ServiceReject](u, "a service request of nobody"); m.Cause != nas.MMIdentityCannotBeDerived {
+			t.Errorf("cause %d, want 9", m.Cause)
+		}
+		u.wantRelease(ngap.NASUnspecified, "rejected")
+		u.sec = before
+		u.connect(u.protect(&nas.ULNASTransport{PayloadType: 1, Payload: []byte{1}, PDUSessionID: 1}, nas.HeaderIntegrityCiphered))
+		u.wantRelease(ngap.NASUnspecified, "ciphered: nobody can read it")
+
+		req := u.gutiRequest(nas.RegistrationMobility)
+		req.NASContainer = []byte{9, 9, 9}
+		u.connectProtected(req)
+		u.sec = nil
+		if m := wantDownlink[*nas.IdentityRequest](u, "an update of nobody"); m.IdentityType != nas.IdentitySUCI {
+			t.Errorf("identity type %d, want SUCI", m.IdentityType)
+		}
+		u.sendPlain(&nas.IdentityResponse{Identity: nas.MobileIdentity{SUCI: u.suci()}})
+		auth := wantDownlink[*nas.AuthenticationRequest](u, "identified")
+		if auth.NGKSI == 3 {
+			t.Error("ngKSI 3 is in use at the UE (TS 24.501 clause 5.4.1.3.2)")
+		}
+		u.sendPlain(u.answerChallenge(auth))
+		if m := wantDownlink[*nas.SecurityModeCommand](u, "authenticated"); !m.Retransmit {
+			t.Error("the AMF could not check the request, so it has to ask for all of it (RINMR, clause 5.4.2.2)")
+		}
+		req.NASContainer = nil
+		u.completeSecurity(req)
+		u.takeAccept()
+		u.contextDone()
+		u.send(&nas.RegistrationComplete{})
+		u.wantState("REGISTERED", "in again")
 	})
 }
 

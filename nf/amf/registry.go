@@ -143,19 +143,19 @@ const (
 )
 
 // find looks up the connection a message of g names, checking both identifiers
-// (TS 38.413 clause 10.6). With idsInconsistent, c is the connection that has the
-// AMF UE NGAP ID, if it is g's.
+// (TS 38.413 clause 10.6). The AMF UE NGAP ID is the local one, the RAN UE NGAP ID
+// the remote one. With idsInconsistent, c is the connection of g, if any, that has
+// the erroneous RAN UE NGAP ID: the one with the AMF UE NGAP ID belongs to a UE
+// that did nothing wrong.
 func (r *registry) find(g *gnb, ids ngap.UEIDs) (c *n2conn, owner *ue, v verdict) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c = r.conns[ids.AMF]
 	switch {
-	case c == nil:
+	case c == nil || c.gnb != g: // identifiers count "for the same NG interface"
 		return nil, nil, idsUnknown
-	case c.gnb != g:
-		return nil, nil, idsInconsistent
 	case c.ran != ids.RAN:
-		return c, c.owner, idsInconsistent
+		return g.conns[ids.RAN], nil, idsInconsistent
 	}
 	return c, c.owner, idsOK
 }

@@ -29,7 +29,7 @@ func (u *ue) ulNASTransport(m nas.Message) {
 	case t.RequestType == nas.RequestInitial:
 		if s != nil {
 			// "the AMF should request the SMF to perform a local release of the existing
-			// PDU session" and proceed (clause 5.4.5.2.5 b); the operation queue of the
+			// PDU session" and proceed (clause 5.4.5.2.5); the operation queue of the
 			// new session must not overtake that.
 			u.dropSession(s, sbi.ReleaseDuplicate)
 		}
@@ -155,7 +155,7 @@ func (u *ue) sendN1(id ident.PDUSessionID, n1 []byte) {
 }
 
 // sendBack returns a payload that was not forwarded, with the cause (TS 24.501
-// clause 5.4.5.3.1 e to i).
+// clause 5.4.5.3.1).
 func (u *ue) sendBack(id ident.PDUSessionID, payload []byte, cause nas.MMCause) {
 	u.a.stats.payloadsReturned.Add(1)
 	if u.secure {

@@ -183,7 +183,7 @@ func (u *ue) log(level slog.Level, msg string, args ...any) {
 
 // abort ends the running procedure without its outcome: the UE falls back to
 // 5GMM-REGISTERED if it was registered (for REGISTRATION ACCEPT not yet
-// confirmed: TS 24.501 clause 5.5.1.2.8 b, both 5G-GUTIs stay valid), else its
+// confirmed: TS 24.501 clause 5.5.1.2.8 a, both 5G-GUTIs stay valid), else its
 // context ends.
 func (u *ue) abort() {
 	u.endRetransmission()

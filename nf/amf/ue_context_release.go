@@ -20,10 +20,16 @@ func (u *ue) contextReleaseRequest(c *n2conn, m *ngap.UEContextReleaseRequest) {
 }
 
 // contextReleaseComplete takes UE CONTEXT RELEASE COMPLETE (clause 8.3.3), the last
-// message of a connection: one that names an unknown connection is ignored (clause
-// 10.6).
+// message of a connection: an erroneous identifier in it is not answered, only the
+// connection that has it released (clause 10.6).
 func (a *AMF) contextReleaseComplete(g *gnb, m *ngap.UEContextReleaseComplete) {
 	c, _, v := a.reg.find(g, m.IDs)
+	if v == idsInconsistent && c != nil {
+		a.stats.ngapUnknownUE.Add(1)
+		a.connsLost([]*n2conn{c})
+		a.reg.dropConn(c)
+		return
+	}
 	if v != idsOK || !a.reg.isReleasing(c) {
 		a.stats.ngapStale.Add(1)
 		return

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"sync"
@@ -469,4 +470,34 @@ func TestUserPathDoesNotAllocate(t *testing.T) {
 	if a := testing.AllocsPerRun(200, func() { s.send(userPacket{1, 5, 9}, serverAddr, packets) }); a != 0 {
 		t.Errorf("%v allocations per batch, want 0", a)
 	}
+}
+
+// An answer that the reader is working on while its asker gives up counts: the
+// connection would stay open with nobody to close it.
+func TestAnswerInTheLastMoment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		here, there := net.Pipe()
+		defer here.Close()
+		defer there.Close()
+		go io.Copy(io.Discard, there)
+		l := &clientLink{link: link{conn: here, keepalive: time.Second}, done: make(chan struct{}), waiting: map[uint32]*request{}}
+		c := &Client{link: l, settled: make(chan struct{})}
+		ctx, cancel := context.WithCancel(t.Context())
+		got := make(chan error, 1)
+		go func() {
+			_, _, err := c.ask(ctx, frameConnect, nil, &clientRadio{})
+			got <- err
+		}()
+		synctest.Wait()
+		l.mu.Lock()
+		q := l.waiting[1]
+		delete(l.waiting, 1)
+		l.mu.Unlock()
+		cancel()
+		synctest.Wait()
+		q.answer <- frame{typ: frameConnected}
+		if err := <-got; err != nil {
+			t.Errorf("got %v, want the answer", err)
+		}
+	})
 }

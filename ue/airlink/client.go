@@ -386,14 +386,19 @@ func (c *Client) ask(ctx context.Context, t frameType, payload []byte, r *client
 		}
 	}
 	l.mu.Lock()
+	unanswered := l.waiting[id] != nil
 	delete(l.waiting, id)
 	l.mu.Unlock()
-	select {
-	case f := <-q.answer: // it came in the last moment
-		return f, l, nil
-	default:
-		return frame{}, nil, fmt.Errorf("gnb %s: %w", c.cfg.Name, err)
+	if !unanswered {
+		// It came in the last moment: the reader has taken the question and enters the
+		// connection, which would otherwise be nobody's.
+		select {
+		case f := <-q.answer:
+			return f, l, nil
+		case <-l.done:
+		}
 	}
+	return frame{}, nil, fmt.Errorf("gnb %s: %w", c.cfg.Name, err)
 }
 
 // Cell asks the gNB. The error wraps ErrLinkDown, ctx.Err() or is the gNB's in words.

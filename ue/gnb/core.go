@@ -46,6 +46,7 @@ type ueContext struct {
 	amf     int64
 	hasAMF  bool
 	state   ueState
+	asked   bool   // UE CONTEXT RELEASE REQUEST was sent
 	radio   *radio // nil once the RRC connection has gone
 	bearers map[ident.PDUSessionID]*bearer
 }

@@ -6,8 +6,9 @@ import (
 )
 
 // errorIndication: the AMF could not use something we sent (TS 38.413 clause
-// 8.7.5). Where it says that it does not know the UE, the connection is gone on its
-// side and is released locally (clause 10.6).
+// 8.7.5). About an erroneous identifier "both nodes shall initiate a local release"
+// of the connection that has it (clause 10.6): the AMF's if it does not know that
+// one, ours if it finds that inconsistent.
 func (c *core) errorIndication(m *ngap.ErrorIndication) {
 	c.counters.ErrorIndications++
 	cause := ngap.Cause(0)
@@ -20,10 +21,10 @@ func (c *core) errorIndication(m *ngap.ErrorIndication) {
 	}
 	var u *ueContext
 	switch {
+	case m.IDs.AMF != nil && (m.IDs.RAN == nil || cause == ngap.RadioUnknownLocalUENGAPID):
+		u = c.byAMF[*m.IDs.AMF]
 	case m.IDs.RAN != nil:
 		u = c.ues[*m.IDs.RAN]
-	case m.IDs.AMF != nil:
-		u = c.byAMF[*m.IDs.AMF]
 	}
 	if u != nil {
 		c.drop(u, ue.ErrRadioLinkFailure)

@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"net/netip"
@@ -243,7 +244,15 @@ func (l *loop) dial(ctx context.Context, addr netip.AddrPort) {
 				}
 			})
 			if err != nil {
-				if !errors.Is(err, sctp.ErrClosed) { // our own goodbye must be left to end
+				switch {
+				case errors.Is(err, sctp.ErrClosed): // our own goodbye must be left to end
+				case errors.Is(err, io.EOF): // the AMF's, which wants an answer
+					bye, done := context.WithTimeout(ctx, g.cfg.Timers.Goodbye)
+					if conn.Close(bye) != nil {
+						conn.Abort()
+					}
+					done()
+				default:
 					conn.Abort()
 				}
 				return
@@ -293,7 +302,7 @@ func (l *loop) send(ctx context.Context, msg ngap.Message) {
 	}
 }
 
-// Reset runs an NG reset of the whole interface (TS 38.413 clause 8.7.4.3), as
+// Reset runs an NG reset of the whole interface (TS 38.413 clause 8.7.4.2.2), as
 // operation and maintenance would: every UE is released. It returns when the AMF
 // has acknowledged, ErrNotServing, ErrStopped or ctx.Err().
 func (g *GNB) Reset(ctx context.Context) error {

@@ -147,6 +147,19 @@ func TestRadioClosedByUE(t *testing.T) {
 		want[*ngap.UEContextReleaseRequest](n, "and to be released")
 		n.send(&ngap.UEContextReleaseCommand{IDs: ids, HasRAN: true, Cause: ngap.NASNormalRelease})
 		want[*ngap.UEContextReleaseComplete](n, "complete")
+		// And if the AMF never answers, the context does not stay for ever.
+		if radio, err = n.g.Connect(t.Context(), ue.ConnectRequest{Cause: 3, NAS: []byte{1}}); err != nil {
+			t.Fatal(err)
+		}
+		i = want[*ngap.InitialUEMessage](n, "initial")
+		radio.Close()
+		n.silence("Release is 10 s", 10*time.Second-time.Millisecond)
+		if rs := want[*ngap.NGReset](n, "partial reset"); *rs.Connections[0].RAN != i.RAN || rs.Connections[0].AMF != nil {
+			t.Errorf("reset %+v: want the RAN UE NGAP ID alone", rs)
+		}
+		if s := n.g.Status(); s.UEs != 0 {
+			t.Errorf("%d UE contexts left", s.UEs)
+		}
 	})
 }
 
@@ -224,18 +237,28 @@ func TestUnknownIdentifiers(t *testing.T) {
 		if *e.Cause != ngap.RadioUnknownLocalUENGAPID || *e.IDs.RAN != 4711 || *e.IDs.AMF != 99 {
 			t.Errorf("indication %+v", e)
 		}
-		n.send(&ngap.DownlinkNASTransport{IDs: ngap.UEIDs{AMF: 99, RAN: u.ids.RAN}, NAS: []byte{1}})
-		if e := want[*ngap.ErrorIndication](n, "wrong AMF UE NGAP ID"); *e.Cause != ngap.RadioInconsistentRemoteID {
-			t.Errorf("indication %+v", e)
+		// "an inconsistent remote AP ID": the connection that has it is released, not the
+		// one addressed (clause 10.6).
+		for _, amf := range []int64{99, u.ids.AMF} {
+			n.send(&ngap.DownlinkNASTransport{IDs: ngap.UEIDs{AMF: amf, RAN: other.ids.RAN}, NAS: []byte{1}})
+			if e := want[*ngap.ErrorIndication](n, "wrong AMF UE NGAP ID"); *e.Cause != ngap.RadioInconsistentRemoteID {
+				t.Errorf("indication %+v", e)
+			}
 		}
-		if e := wantEvent[ue.Released](u, "local release (clause 10.6)"); !errors.Is(e.Err, ue.ErrRadioLinkFailure) {
+		if e := wantEvent[ue.Released](u, "local release of who has that identifier"); !errors.Is(e.Err, ue.ErrRadioLinkFailure) {
 			t.Errorf("released %v", e.Err)
 		}
-		unknown := ngap.RadioUnknownLocalUENGAPID
-		n.send(&ngap.ErrorIndication{IDs: ngap.PartialIDs{RAN: &other.ids.RAN}, Cause: &unknown})
+		n.send(&ngap.DownlinkNASTransport{IDs: other.ids, NAS: []byte("well")})
+		wantEvent[ue.DownlinkNAS](other, "the UE addressed is unharmed")
+		// The AMF says which identifier is erroneous: nobody's, then the other UE's.
+		inconsistent, unknown, nobody := ngap.RadioInconsistentRemoteID, ngap.RadioUnknownLocalUENGAPID, uint32(4711)
+		n.send(&ngap.ErrorIndication{IDs: ngap.PartialIDs{AMF: &other.ids.AMF, RAN: &nobody}, Cause: &inconsistent})
+		n.send(&ngap.DownlinkNASTransport{IDs: other.ids, NAS: []byte("still")})
+		wantEvent[ue.DownlinkNAS](other, "the error was about another's RAN UE NGAP ID")
+		n.send(&ngap.ErrorIndication{IDs: ngap.PartialIDs{AMF: &other.ids.AMF, RAN: &other.ids.RAN}, Cause: &unknown})
 		wantEvent[ue.Released](other, "the AMF does not know it")
 		n.silence("an error indication is not answered", time.Minute)
-		if c := n.g.Status().Counters; c.UnknownID != 2 || c.ErrorIndications != 1 {
+		if c := n.g.Status().Counters; c.UnknownID != 3 || c.ErrorIndications != 2 {
 			t.Errorf("counters %+v", c)
 		}
 	})

@@ -36,7 +36,7 @@ func (c *core) contextSetupLost(u *ueContext, m *ngap.InitialContextSetupRequest
 		IDs: u.ids(), Cause: ngap.RadioConnectionWithUELost,
 		Failed: failAll(m.Sessions, ngap.RadioConnectionWithUELost),
 	})
-	if c.timers[timerID{tRelease, u.ran}].IsZero() {
+	if !u.asked {
 		c.requestRelease(u, ngap.RadioConnectionWithUELost)
 	}
 }

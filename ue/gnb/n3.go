@@ -186,10 +186,14 @@ func (g *GNB) signalling(h gtpu.Header, payload []byte, err error, from netip.Ad
 	}
 }
 
-// unknownTEID answers a G-PDU for a tunnel that does not exist here. The answer
-// goes to the registered port (TS 29.281 clause 4.4.2.5).
+// unknownTEID answers a G-PDU for a tunnel that does not exist here, unless its TEID
+// is all zeros (TS 29.281 clause 7.3.1). The answer goes to the registered port
+// (clause 4.4.2.5).
 func (g *GNB) unknownTEID(teid ident.TEID, from netip.AddrPort) {
 	g.stats.unknownTEID.Add(1)
+	if teid == 0 {
+		return
+	}
 	b, err := gtpu.EncodeErrorIndication(ident.FTEID{Addr: g.cfg.N3.Addr().Unmap(), TEID: teid})
 	if err != nil {
 		return

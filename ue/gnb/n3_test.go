@@ -84,6 +84,7 @@ func TestGTPSignalling(t *testing.T) {
 			t.Errorf("answer %+v %+v %v", h, at, err)
 		}
 		n.gtp([]byte{1, 2, 3})
+		n.gtp(gpdu(0, "all zeros")) // and this is not answered
 		n.gtp(gtpu.EncodeEndMarker(teid))
 		unknown := gpdu(teid, "x")
 		unknown[11] = 0xc5 // an extension header that must be understood and is not
@@ -111,7 +112,7 @@ func TestGTPSignalling(t *testing.T) {
 		n.gtp(gpdu(teid, "late"))
 		n.wantGTP("the old TEID is unknown now")
 		c := n.g.Status().Counters
-		if c.UnknownTEID != 2 || c.GTPMalformed != 2 || c.EndMarkers != 1 || c.GTPErrors != 2 {
+		if c.UnknownTEID != 3 || c.GTPMalformed != 2 || c.EndMarkers != 1 || c.GTPErrors != 2 {
 			t.Errorf("counters %+v", c)
 		}
 	})

@@ -47,7 +47,7 @@ func (c *core) downlinkNAS(u *ueContext, m *ngap.DownlinkNASTransport) {
 
 func (c *core) nonDelivery(u *ueContext, nas []byte) {
 	c.send(&ngap.NASNonDeliveryIndication{IDs: u.ids(), NAS: nas, Cause: ngap.RadioConnectionWithUELost})
-	if u.state != ueReleasing || c.timers[timerID{tRelease, u.ran}].IsZero() {
+	if !u.asked {
 		c.requestRelease(u, ngap.RadioConnectionWithUELost)
 	}
 }

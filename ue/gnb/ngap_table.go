@@ -194,8 +194,9 @@ func ueIDs(msg ngap.Message) (ids ngap.UEIDs, hasRAN bool) {
 }
 
 // find returns the UE of msg, learning its AMF UE NGAP ID from the first message.
-// Unknown and inconsistent identifiers are answered with ERROR INDICATION; an
-// inconsistent one also releases the UE locally (TS 38.413 clause 10.6).
+// Unknown local (RAN UE NGAP ID) and inconsistent remote identifiers are answered
+// with ERROR INDICATION; the UE that has the inconsistent one is released locally,
+// not the one that the message was addressed to (TS 38.413 clause 10.6).
 func (c *core) find(msg ngap.Message) *ueContext {
 	ids, hasRAN := ueIDs(msg)
 	bad := ngap.PartialIDs{AMF: &ids.AMF}
@@ -213,6 +214,11 @@ func (c *core) find(msg ngap.Message) *ueContext {
 		return nil
 	}
 	if !u.hasAMF {
+		if other := c.byAMF[ids.AMF]; other != nil {
+			// The AMF gives the identifier to another UE: it has forgotten that one.
+			c.counters.UnknownID++
+			c.drop(other, ue.ErrRadioLinkFailure)
+		}
 		u.amf, u.hasAMF = ids.AMF, true
 		c.byAMF[ids.AMF] = u
 		if u.state == ueInitial {
@@ -224,7 +230,9 @@ func (c *core) find(msg ngap.Message) *ueContext {
 		c.counters.UnknownID++
 		cause := ngap.RadioInconsistentRemoteID
 		c.send(&ngap.ErrorIndication{IDs: bad, Cause: &cause})
-		c.drop(u, ue.ErrRadioLinkFailure)
+		if other := c.byAMF[ids.AMF]; other != nil {
+			c.drop(other, ue.ErrRadioLinkFailure)
+		}
 		return nil
 	}
 	return u
@@ -232,10 +240,10 @@ func (c *core) find(msg ngap.Message) *ueContext {
 
 // wrongState answers a message that is not compatible with the receiver's state
 // (TS 38.413 clause 10.4). The class 1 procedures with a failure message of their
-// own answer in their handlers.
+// own answer in their handlers; errors in responses are handled locally.
 func (c *core) wrongState(msg ngap.Message, ids ngap.PartialIDs) {
 	c.counters.WrongState++
-	if _, ok := msg.(*ngap.ErrorIndication); ok {
+	if _, ok := msg.(*ngap.ErrorIndication); ok || ngap.IsResponse(msg) {
 		return
 	}
 	cause := ngap.ProtocolNotCompatibleState
@@ -266,12 +274,14 @@ func (c *core) malformed(err error) {
 	case de.Procedure == ngap.ProcInitialContextSetup && de.Triggering == initiating &&
 		de.IDs.AMF != nil && de.IDs.RAN != nil && c.ues[*de.IDs.RAN] != nil:
 		c.send(&ngap.InitialContextSetupFailure{
-			IDs: ngap.UEIDs{AMF: *de.IDs.AMF, RAN: *de.IDs.RAN}, Cause: de.Cause,
+			IDs: ngap.UEIDs{AMF: *de.IDs.AMF, RAN: *de.IDs.RAN}, Cause: de.Cause, Diagnostics: de.Diagnostics,
 		})
 		return
 	case de.Procedure == ngap.ProcNGSetup && de.Triggering >= successful && c.n2 == n2Setup:
 		c.setupGone(err)
 		return
+	case de.Triggering >= successful && de.Diagnostics != nil:
+		return // an error in a response is for local error handling
 	}
 	c.send(&ngap.ErrorIndication{IDs: de.IDs, Cause: &de.Cause, Diagnostics: de.Diagnostics})
 }

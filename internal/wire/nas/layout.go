@@ -122,7 +122,7 @@ var layouts = map[MessageType]layout{
 		[]field{{"ServiceTypeAndNgksi", 0, formatV, 1, 1}, {"TMSI5GS", 0, formatLVE, 7, 7}},
 		[]field{fieldUplinkData, fieldStatus, fieldContainer}},
 	TypeServiceReject: {"SERVICE REJECT", "ServiceReject",
-		func() codec { return new(ServiceReject) }, []field{fieldMMCause}, []field{fieldStatus}},
+		func() codec { return new(ServiceReject) }, []field{fieldMMCause}, []field{fieldStatus, fieldT3346}},
 	TypeServiceAccept: {"SERVICE ACCEPT", "ServiceAccept",
 		func() codec { return new(ServiceAccept) }, nil,
 		[]field{fieldStatus, {"PDUSessionReactivationResult", 0x26, formatTLV, 2, 32}}},

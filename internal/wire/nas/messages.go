@@ -88,8 +88,10 @@ type RegistrationAccept struct {
 	AllowedNSSAI     []ident.SNSSAI
 	RejectedNSSAI    []ident.SNSSAI // cause "not available in the current PLMN"
 	PDUSessionStatus *SessionSet
-	T3512            time.Duration // periodic registration; 0 leaves the IE out
-	T3502            time.Duration
+	// T3512 is the periodic registration timer; 0 leaves the IE out. A received value
+	// of zero is TimerDeactivated, as clause 5.3.7 reads it.
+	T3512 time.Duration
+	T3502 time.Duration // 0 leaves the IE out
 }
 
 // RegistrationComplete is TS 24.501 clause 8.2.8.
@@ -190,6 +192,7 @@ type ServiceAccept struct {
 type ServiceReject struct {
 	Cause            MMCause
 	PDUSessionStatus *SessionSet
+	T3346            time.Duration // back-off; 0 leaves the IE out
 }
 
 // ConfigurationUpdateCommand is TS 24.501 clause 8.2.19.

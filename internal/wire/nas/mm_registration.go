@@ -2,6 +2,7 @@ package nas
 
 import (
 	"errors"
+	"time"
 
 	"github.com/simreach/simreach/internal/ident"
 )
@@ -78,8 +79,18 @@ func (m *RegistrationAccept) decode(r *reader) {
 	m.AllowedNSSAI = optional(r, "AllowedNSSAI", parseNSSAI)
 	m.RejectedNSSAI = optional(r, "RejectedNSSAI", parseRejected)
 	m.PDUSessionStatus = optionalPtr(r, "PDUSessionStatus", parseSessionSet)
-	m.T3512 = optional(r, "T3512Value", parseTimer(timer3Units))
+	m.T3512 = optional(r, "T3512Value", parsePeriodic)
 	m.T3502 = optional(r, "T3502Value", parseTimer(timer2Units))
+}
+
+// parsePeriodic reads T3512: "if the timer is deactivated or the timer value is
+// zero" there is no periodic registration (TS 24.501 clause 5.3.7).
+func parsePeriodic(v []byte) (time.Duration, error) {
+	d, err := parseTimer(timer3Units)(v)
+	if d == 0 && err == nil {
+		d = TimerDeactivated
+	}
+	return d, err
 }
 
 func (m *RegistrationComplete) encode(*writer) {}

@@ -31,11 +31,13 @@ func (m *ServiceAccept) decode(r *reader) {
 func (m *ServiceReject) encode(w *writer) {
 	w.put("Cause5GMM", byte(m.Cause))
 	w.putSet("PDUSessionStatus", m.PDUSessionStatus)
+	w.putTimer("T3346Value", timer2Units, m.T3346)
 }
 
 func (m *ServiceReject) decode(r *reader) {
 	m.Cause = MMCause(r.octet("Cause5GMM"))
 	m.PDUSessionStatus = optionalPtr(r, "PDUSessionStatus", parseSessionSet)
+	m.T3346 = optional(r, "T3346Value", parseTimer(timer2Units))
 }
 
 // Bits of the configuration update indication (TS 24.501 clause 9.11.3.18).

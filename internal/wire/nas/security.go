@@ -115,6 +115,15 @@ func NewSecurityContext(ksi NGKSI, nea, nia uint8, enc, integ [16]byte, networkS
 	return &SecurityContext{ksi: ksi, nea: nea, nia: nia, enc: enc, integ: integ, networkSide: networkSide}
 }
 
+// WithAlgorithms returns a context of the same key set under other algorithms, with
+// the keys derived for them. The NAS COUNTs go on: only new keys reset them
+// (TS 24.501 clauses 5.4.2.2 and 5.4.2.3).
+func (c *SecurityContext) WithAlgorithms(nea, nia uint8, enc, integ [16]byte) *SecurityContext {
+	n := *c
+	n.nea, n.nia, n.enc, n.integ = nea, nia, enc, integ
+	return &n
+}
+
 // AllowNullIntegrity permits NIA0, as for a UE without credentials in an
 // emergency (TS 33.501 clause 5.3.3).
 func (c *SecurityContext) AllowNullIntegrity() { c.nullOK = true }

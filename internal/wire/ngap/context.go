@@ -79,12 +79,14 @@ func (m *InitialContextSetupFailure) encode(w *writer) {
 	w.ids(m.IDs)
 	w.someTransfers(idFailedToSetupListCxtFail, m.Failed)
 	w.cause(m.Cause)
+	w.diagnostics(m.Diagnostics)
 }
 
 func (m *InitialContextSetupFailure) decode(r *reader) {
 	m.IDs = r.ids()
 	m.Failed = r.transfers(idFailedToSetupListCxtFail)
 	m.Cause = r.causeOrUnspecified()
+	m.Diagnostics = r.diagnostics()
 }
 
 func (m *UEContextReleaseRequest) encode(w *writer) {

@@ -25,7 +25,7 @@ const (
 	unsuccessfulOutcome = 2
 )
 
-// criticality of a procedure or an IE (TS 38.413 clause 9.4.2).
+// criticality of a procedure or an IE (TS 38.413 clause 9.4.6).
 type criticality uint8
 
 const (

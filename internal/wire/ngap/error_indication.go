@@ -20,9 +20,27 @@ func (m *ErrorIndication) encode(w *writer) {
 	if m.Cause != nil {
 		w.cause(*m.Cause)
 	}
-	if m.Diagnostics != nil {
-		w.put(idCriticalityDiagnostics, fromDiagnostics(m.Diagnostics), sequence)
+	w.diagnostics(m.Diagnostics)
+}
+
+// diagnostics writes the Criticality Diagnostics IE unless d is nil.
+func (w *writer) diagnostics(d *Diagnostics) {
+	if d != nil {
+		w.put(idCriticalityDiagnostics, fromDiagnostics(d), sequence)
 	}
+}
+
+// diagnostics returns the Criticality Diagnostics IE, nil if there is none.
+func (r *reader) diagnostics() *Diagnostics {
+	var v ngapType.CriticalityDiagnostics
+	if !r.get(idCriticalityDiagnostics, &v, sequence) {
+		return nil
+	}
+	d, err := toDiagnostics(v)
+	if err != nil {
+		r.fail(ProtocolTransferSyntax, err)
+	}
+	return d
 }
 
 func (m *ErrorIndication) decode(r *reader) {
@@ -33,13 +51,7 @@ func (m *ErrorIndication) decode(r *reader) {
 		m.IDs.RAN = &id
 	}
 	m.Cause = r.cause()
-	var d ngapType.CriticalityDiagnostics
-	if r.get(idCriticalityDiagnostics, &d, sequence) {
-		var err error
-		if m.Diagnostics, err = toDiagnostics(d); err != nil {
-			r.fail(ProtocolTransferSyntax, err)
-		}
-	}
+	m.Diagnostics = r.diagnostics()
 }
 
 // fromDiagnostics writes procedure and message only if there is a procedure:
@@ -49,6 +61,10 @@ func fromDiagnostics(d *Diagnostics) ngapType.CriticalityDiagnostics {
 	if d.Procedure != 0 || d.Triggering != 0 {
 		v.ProcedureCode = &ngapType.ProcedureCode{Value: int64(d.Procedure)}
 		v.TriggeringMessage = &ngapType.TriggeringMessage{Value: aper.Enumerated(d.Triggering)}
+		if spec, ok := pduSpecs[pduKey{d.Procedure, d.Triggering}]; ok {
+			// Wanted by clauses 10.3.4.2 and 10.3.5, allowed elsewhere.
+			v.ProcedureCriticality = &ngapType.Criticality{Value: aper.Enumerated(spec.crit)}
+		}
 	}
 	if len(d.IEs) > 0 {
 		v.IEsCriticalityDiagnostics = &ngapType.CriticalityDiagnosticsIEList{}

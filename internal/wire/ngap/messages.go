@@ -12,6 +12,14 @@ type Message interface {
 	Procedure() ProcedureCode
 }
 
+// IsResponse reports whether m is the outcome of a procedure the receiver began.
+// Errors in one are handled locally, never answered (TS 38.413 clauses 10.3 and
+// 10.4).
+func IsResponse(m Message) bool {
+	c, ok := m.(codec)
+	return ok && c.triggering() != initiatingMessage
+}
+
 // UEIDs is the pair of identifiers of a UE-associated logical NG-connection.
 type UEIDs struct {
 	AMF int64  // AMF UE NGAP ID, 0..2^40-1
@@ -48,8 +56,9 @@ type NGSetupResponse struct {
 
 // NGSetupFailure is TS 38.413 clause 9.2.6.3.
 type NGSetupFailure struct {
-	Cause      Cause
-	TimeToWait uint8 // seconds: 1, 2, 5, 10, 20 or 60; 0 leaves it out
+	Cause       Cause
+	TimeToWait  uint8        // seconds: 1, 2, 5, 10, 20 or 60; 0 leaves it out
+	Diagnostics *Diagnostics // nil leaves it out
 }
 
 // InitialUEMessage is TS 38.413 clause 9.2.5.1.
@@ -119,9 +128,10 @@ type InitialContextSetupResponse struct {
 
 // InitialContextSetupFailure is TS 38.413 clause 9.2.2.3.
 type InitialContextSetupFailure struct {
-	IDs    UEIDs
-	Cause  Cause
-	Failed []SessionTransfer
+	IDs         UEIDs
+	Cause       Cause
+	Failed      []SessionTransfer
+	Diagnostics *Diagnostics // nil leaves it out
 }
 
 // UEContextReleaseRequest is TS 38.413 clause 9.2.2.4 (sent by the gNB).
@@ -200,7 +210,7 @@ type PartialIDs struct {
 // NGResetAcknowledge is TS 38.413 clause 9.2.6.12.
 type NGResetAcknowledge struct{ Connections []PartialIDs }
 
-// ErrorIndication is TS 38.413 clause 9.2.7.1.
+// ErrorIndication is TS 38.413 clause 9.2.6.13.
 type ErrorIndication struct {
 	IDs         PartialIDs
 	Cause       *Cause

@@ -2,6 +2,7 @@ package ngap
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/free5gc/aper"
 	"github.com/free5gc/ngap/ngapType"
@@ -185,16 +186,15 @@ var timeToWait = []uint8{1, 2, 5, 10, 20, 60}
 
 func (m *NGSetupFailure) encode(w *writer) {
 	w.cause(m.Cause)
-	if m.TimeToWait == 0 {
-		return
-	}
-	for i, t := range timeToWait {
-		if t == m.TimeToWait {
-			w.put(idTimeToWait, ngapType.TimeToWait{Value: aper.Enumerated(i)}, "")
+	if m.TimeToWait != 0 {
+		i := slices.Index(timeToWait, m.TimeToWait)
+		if i < 0 {
+			w.fail(fmt.Errorf("time to wait %d s", m.TimeToWait))
 			return
 		}
+		w.put(idTimeToWait, ngapType.TimeToWait{Value: aper.Enumerated(i)}, "")
 	}
-	w.fail(fmt.Errorf("time to wait %d s", m.TimeToWait))
+	w.diagnostics(m.Diagnostics)
 }
 
 func (m *NGSetupFailure) decode(r *reader) {
@@ -203,4 +203,5 @@ func (m *NGSetupFailure) decode(r *reader) {
 	if r.get(idTimeToWait, &t, "") && int(t.Value) < len(timeToWait) {
 		m.TimeToWait = timeToWait[t.Value]
 	}
+	m.Diagnostics = r.diagnostics()
 }

@@ -123,8 +123,12 @@ var samples = []sample{
 		"2014000c000001006f40050160070009"},
 	{"NG reset acknowledge without list", &NGResetAcknowledge{},
 		"20140003000000"},
+	{"NG setup failure with diagnostics", &NGSetupFailure{Cause: ProtocolAbstractReject, TimeToWait: 10, Diagnostics: &Diagnostics{Procedure: ProcNGSetup, IEs: []IEDiagnostic{{ID: 102, Missing: true}}}},
+		"40150019000003000f400162006b400130001340087815000000006640"},
+	{"initial context setup failure with diagnostics", &InitialContextSetupFailure{IDs: UEIDs{AMF: 7, RAN: 9}, Cause: ProtocolAbstractReject, Diagnostics: &Diagnostics{Procedure: ProcInitialContextSetup, IEs: []IEDiagnostic{{ID: 94, Missing: true}}}},
+		"400e0020000004000a40020007005540020009000f40016200134008780e000000005e40"},
 	{"error indication", &ErrorIndication{IDs: PartialIDs{AMF: ptr(int64(7)), RAN: ptr(uint32(9))}, Cause: ptr(ProtocolAbstractReject), Diagnostics: &Diagnostics{Procedure: ProcInitialContextSetup, Triggering: 0, IEs: []IEDiagnostic{{ID: 94, Missing: true}, {ID: 500, Criticality: 2}}}},
-		"00094023000004000a40020007005540020009000f4001620013400b680e000100005e4801f400"},
+		"00094023000004000a40020007005540020009000f4001620013400b780e000100005e4801f400"},
 	{"error indication, cause only", &ErrorIndication{Cause: ptr(ProtocolTransferSyntax)},
 		"00094008000001000f400160"},
 }
