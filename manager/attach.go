@@ -164,8 +164,9 @@ func (rs *RelaySession) Acknowledge(a Acknowledgement) {
 		return
 	}
 	if a.ID == 0 {
-		for _, f := range a.Failures {
-			rs.svc.log.Warn("relay could not open an entry again", "relay", rs.relay.ID, "entry", f.EntryID, "error", f.Err)
+		if len(a.Failures) > 0 { // they may be thousands, for one reason
+			f := a.Failures[0]
+			rs.svc.log.Warn("relay could not open entries again yet", "relay", rs.relay.ID, "entries", len(a.Failures), "first", f.EntryID, "error", f.Err)
 		}
 		return
 	}
@@ -223,6 +224,15 @@ func (rs *RelaySession) err() error {
 // post queues a command without waiting for the answer.
 func (rs *RelaySession) post(c Command) {
 	rs.enqueue(c, nil)
+}
+
+// hint queues a command if the queue is not nearly full. It is for what the relay does
+// by itself, too: thousands of entries that expire at one time must not cost it its
+// session.
+func (rs *RelaySession) hint(c Command) {
+	if len(rs.commands) < commandQueue/2 {
+		rs.post(c)
+	}
 }
 
 // call queues a command and waits for the answer, ctx or the session's end.

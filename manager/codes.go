@@ -28,6 +28,7 @@ const (
 	CodeBadLimit         Code = "COM0006"
 	CodeBadPageKey       Code = "COM0007"
 	CodeNotReady         Code = "COM0008"
+	CodeBadQuery         Code = "COM0009"
 
 	CodeAuthFailed      Code = "AUT0001"
 	CodeTokenRequired   Code = "AUT0002"
@@ -76,6 +77,7 @@ var codes = map[Code]codeText{
 	CodeBadLimit:         {KindInvalid, "limit must be a whole number of at least 1.", "limit には 1 以上の整数を指定してください。"},
 	CodeBadPageKey:       {KindInvalid, "last_evaluated_key is not valid.", "last_evaluated_key が不正です。"},
 	CodeNotReady:         {KindUnavailable, "The manager is starting.", "起動処理中です。"},
+	CodeBadQuery:         {KindInvalid, "The query parameter %s is not valid.", "クエリパラメータ %s が不正です。"},
 
 	CodeAuthFailed:      {KindUnauthenticated, "Authentication failed.", "認証に失敗しました。"},
 	CodeTokenRequired:   {KindUnauthenticated, "The headers X-Soracom-API-Key and X-Soracom-Token are both required.", "X-Soracom-API-Key ヘッダーと X-Soracom-Token ヘッダーの両方が必要です。"},

@@ -163,7 +163,7 @@ func (s *Service) placeOn(ctx context.Context, relay *RelaySession, e *Entry) er
 			s.pokeExpiry()
 			return nil
 		}
-		s.abandon(ctx, relay, *e)
+		s.abandon(ctx, *e)
 		if !errors.Is(err, ErrPortInUse) {
 			return &Error{Code: CodeRelayRefused, Err: fmt.Errorf("relay %s: open %s: %w", relay.relay.ID, e.Address, err)}
 		}
@@ -222,15 +222,19 @@ func (s *Service) open(ctx context.Context, relay *RelaySession, e Entry) error 
 	return nil
 }
 
-// abandon undoes claim and open, also when the caller has gone.
-func (s *Service) abandon(ctx context.Context, relay *RelaySession, e Entry) {
+// abandon undoes claim and open, also when the caller has gone. The relay may have
+// attached again since, with the entry in its snapshot: first the entry goes, then
+// whatever session there is by then is told.
+func (s *Service) abandon(ctx context.Context, e Entry) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.RelayTimeout)
 	defer cancel()
 	if err := s.store.DeleteEntry(ctx, e.ID, now().Add(s.cfg.Quarantine)); err != nil && !errors.Is(err, ErrNotFound) {
 		// It expires by itself; nobody was told its address.
 		s.log.Error("entry not removed after a failed opening", "entry", e.ID, "error", err)
 	}
-	relay.post(Command{Kind: CommandClose, EntryID: e.ID, Reason: ReasonRevoked})
+	if relay, ok := s.fleet.session(relayKey{OuterRelay, e.RelayID}); ok {
+		relay.post(Command{Kind: CommandClose, EntryID: e.ID, Reason: ReasonRevoked})
+	}
 }
 
 func (e Entry) opening() Opening {

@@ -43,18 +43,23 @@ func (s *Service) DeleteEntry(ctx context.Context, op OperatorID, a netip.AddrPo
 		return &Error{Code: CodeInternal, Err: fmt.Errorf("delete entry %s: %w", e.ID, err)}
 	}
 	s.log.Info("entry revoked", "entry", e.ID, "operator", op, "imsi", e.IMSI, "relay", e.RelayID, "address", e.Address)
-	relay, ok := s.fleet.session(relayKey{OuterRelay, e.RelayID})
-	if !ok {
-		return nil
-	}
 	// The entry is gone whether or not the client waits for the relay.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.RelayTimeout)
 	defer cancel()
-	_, err = relay.call(ctx, Command{Kind: CommandClose, EntryID: e.ID, Reason: ReasonRevoked})
-	if errors.Is(err, context.DeadlineExceeded) {
-		// A relay that does not cut when told to must not keep its session: the
-		// snapshot of the next one tells it again.
-		relay.end(ErrRelayStalled)
+	for {
+		relay, ok := s.fleet.session(relayKey{OuterRelay, e.RelayID})
+		if !ok {
+			return nil
+		}
+		_, err = relay.call(ctx, Command{Kind: CommandClose, EntryID: e.ID, Reason: ReasonRevoked})
+		switch {
+		case errors.Is(err, ErrReplaced): // its new session may not have the snapshot yet
+			continue
+		case errors.Is(err, context.DeadlineExceeded):
+			// A relay that does not cut when told to must not keep its session: the
+			// snapshot of the next one tells it again.
+			relay.end(ErrRelayStalled)
+		}
+		return nil
 	}
-	return nil
 }

@@ -60,7 +60,7 @@ func (s *Service) expire(ctx context.Context) (time.Duration, error) {
 			s.expired.Add(1)
 			s.log.Info("entry expired", "entry", e.ID, "operator", e.OperatorID, "imsi", e.IMSI, "relay", e.RelayID, "address", e.Address)
 			if relay, ok := s.fleet.session(relayKey{OuterRelay, e.RelayID}); ok {
-				relay.post(Command{Kind: CommandClose, EntryID: e.ID, Reason: ReasonExpired})
+				relay.hint(Command{Kind: CommandClose, EntryID: e.ID, Reason: ReasonExpired})
 			}
 		}
 		if len(gone) == expiryBatch {

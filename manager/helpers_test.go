@@ -92,7 +92,7 @@ type rig struct {
 	store *store.Store
 }
 
-func start(t *testing.T, cfg manager.Config) *rig {
+func start(t testing.TB, cfg manager.Config) *rig {
 	t.Helper()
 	st, err := store.Open(t.Context(), store.Config{Path: ":memory:"})
 	if err != nil {
@@ -102,7 +102,7 @@ func start(t *testing.T, cfg manager.Config) *rig {
 	return startOn(t, cfg, st)
 }
 
-func startOn(t *testing.T, cfg manager.Config, st *store.Store) *rig {
+func startOn(t testing.TB, cfg manager.Config, st *store.Store) *rig {
 	t.Helper()
 	r := &rig{dir: &places{}, store: st}
 	var err error

@@ -3,10 +3,11 @@ package manager
 import "github.com/simreach/simreach/internal/ident"
 
 // registry is who and what the configuration names: operators and subscribers.
-// It never changes after New.
+// It never changes after New, but for what proven remembers.
 type registry struct {
 	passwords map[string]credential // by email
 	authKeys  map[string]credential // by key ID
+	proven    prover
 	byIMSI    map[ident.IMSI]Subscriber
 	bySIM     map[string]Subscriber
 	innerOf   map[string]RelayID // by UPF
@@ -28,6 +29,7 @@ func newRegistry(c Config) (*registry, error) {
 		byIMSI:    map[ident.IMSI]Subscriber{},
 		bySIM:     map[string]Subscriber{},
 		innerOf:   map[string]RelayID{},
+		proven:    newProver(),
 	}
 	hash := func(given, secret string) (secretHash, error) {
 		if given == "" {
@@ -53,6 +55,7 @@ func newRegistry(c Config) (*registry, error) {
 				return nil, err
 			}
 			r.authKeys[k.ID] = credential{o.ID, h}
+			r.proven.add(k.ID)
 		}
 	}
 	for _, s := range c.Subscribers {

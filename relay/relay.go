@@ -52,7 +52,10 @@ type Result struct {
 
 // Relayer copies between connections. The zero value is ready. It may be used from
 // any goroutine; it holds nothing but spare buffers.
-type Relayer struct{ buffers sync.Pool }
+type Relayer struct {
+	buffers    sync.Pool
+	stallCheck time.Duration // 0: the constant
+}
 
 // Relay copies bytes between a and b in both directions until both have ended
 // (R15, R19), and closes both. A FIN on one side becomes a FIN on the other, after
@@ -76,10 +79,12 @@ func (r *Relayer) Relay(ctx context.Context, a, b Conn, total *Counters) Result 
 	ab := &direction{split: s, src: a, dst: b, srcCause: ResetA, dstCause: ResetB, total: &total.AToB}
 	ba := &direction{split: s, src: b, dst: a, srcCause: ResetB, dstCause: ResetA, total: &total.BToA}
 	ab.other, ba.other = ba, ab
+	stalls := watchStalls(ab, ba, r.stallCheck)
 	var wg sync.WaitGroup
 	wg.Go(func() { ab.run(r) })
 	ba.run(r)
 	wg.Wait()
+	stalls.stop()
 	if !stop() {
 		<-cut
 	}
@@ -125,7 +130,8 @@ func (s *splitter) finished() (alone bool) {
 	return s.ended == 1
 }
 
-// direction copies from src to dst. All but total belongs to the goroutine in run.
+// direction copies from src to dst. All but total and writing belongs to the
+// goroutine in run.
 type direction struct {
 	split              *splitter
 	other              *direction
@@ -133,6 +139,7 @@ type direction struct {
 	srcCause, dstCause Cause
 	bytes              uint64
 	total              *atomic.Uint64
+	writing            atomic.Bool // to dst, where it may be blocked
 }
 
 // readError and writeError tell which side failed.
@@ -209,7 +216,9 @@ func (r *Relayer) buffer() *[bufferSize]byte {
 func (d *direction) move(buf []byte) error {
 	n, rerr := d.src.Read(buf)
 	if n > 0 {
+		d.writing.Store(true)
 		m, err := d.dst.Write(buf[:n])
+		d.writing.Store(false)
 		d.count(m)
 		if err != nil {
 			return writeError{err}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"syscall"
 	"testing"
@@ -72,7 +73,7 @@ func newBench(t testing.TB, as func(*net.TCPConn) Conn) *bench {
 	device.SetDeadline(deadline)
 	ctx, cut := context.WithCancelCause(t.Context())
 	x.cut = cut
-	var r Relayer
+	r := Relayer{stallCheck: 20 * time.Millisecond}
 	var wg sync.WaitGroup
 	wg.Go(func() { x.result <- r.Relay(ctx, as(a), as(b), &x.counters) })
 	t.Cleanup(func() { cut(nil); wg.Wait() })
@@ -226,6 +227,60 @@ func TestResetAfterFIN(t *testing.T) {
 		t.Errorf("cause %v; want reset-a", r.Cause)
 	}
 	expectResetWriter(t, x.device, "a reset after FIN reaches a device that says nothing")
+}
+
+// fill writes to c until it takes no more, and returns how much it took.
+func fill(t testing.TB, c *net.TCPConn) (n int) {
+	t.Helper()
+	chunk := make([]byte, 256<<10)
+	for {
+		c.SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
+		m, err := c.Write(chunk)
+		n += m
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return n
+		}
+		if err != nil {
+			t.Fatalf("fill: %v", err)
+		}
+	}
+}
+
+// A device that does not read holds nobody who has gone: the direction from the
+// client is blocked in a write then, and nothing reads from the client.
+func TestResetWhileStalled(t *testing.T) {
+	for _, halfClosed := range []bool{false, true} {
+		x := newBench(t, asKernel)
+		if halfClosed {
+			x.device.CloseWrite()
+			expectEOF(t, x.client, "FIN travels on")
+		}
+		if n := fill(t, x.client); n < 64<<10 {
+			t.Fatalf("the client could write %d bytes only", n)
+		}
+		Abort(x.client)
+		if r := x.wait(t, "the client is gone, the device does not read"); r.Cause != ResetA || !errors.Is(r.Err, syscall.ECONNRESET) {
+			t.Errorf("half-closed %t: result %v, %v; want reset-a", halfClosed, r.Cause, r.Err)
+		}
+	}
+}
+
+// A side that is slow is not one that has gone: everything arrives.
+func TestStalledAndSlow(t *testing.T) {
+	forBoth(t, func(t *testing.T, as func(*net.TCPConn) Conn) {
+		x := newBench(t, as)
+		n := fill(t, x.client)
+		x.client.CloseWrite()
+		wait := time.NewTimer(100 * time.Millisecond) // several looks of the watch
+		<-wait.C
+		if got, err := io.Copy(io.Discard, x.device); err != nil || int(got) != n {
+			t.Errorf("the device read %d bytes, %v; want all %d", got, err, n)
+		}
+		x.device.CloseWrite()
+		if r := x.wait(t, "both have ended"); r.Cause != Closed {
+			t.Errorf("cause %v, %v; want closed", r.Cause, r.Err)
+		}
+	})
 }
 
 func TestCutResetsBoth(t *testing.T) {

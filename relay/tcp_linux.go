@@ -30,7 +30,9 @@ func (d *direction) copyTCP(r *Relayer, dst, src *net.TCPConn) error {
 		}
 		if n >= spliceMin {
 			limited.N = int64(n)
+			d.writing.Store(true)
 			m, err := dst.ReadFrom(&limited)
+			d.writing.Store(false)
 			d.count(int(m))
 			if err != nil {
 				// The bytes were there, so it is the writing that failed.
@@ -67,6 +69,23 @@ func watchReset(c Conn) error {
 		return nil
 	}
 	return err
+}
+
+// resetOf returns the error of a connection that has failed, without waiting; nil
+// also for connections that are not the kernel's.
+func resetOf(c Conn) error {
+	t, ok := c.(*net.TCPConn)
+	if !ok {
+		return nil
+	}
+	w, err := newWaiter(t)
+	if err != nil {
+		return nil
+	}
+	if err := w.raw.Control(func(fd uintptr) { w.isHup(fd) }); err != nil {
+		return nil // closed: somebody has noticed
+	}
+	return w.err
 }
 
 // waiter waits for events of a socket in the runtime's poller, without reading.

@@ -53,6 +53,9 @@ type server struct {
 	client *http.Client
 	one    *api.Client // operator 1
 	two    *api.Client // operator 2
+
+	requests func() uint64 // so far
+	stop     func()        // stops the server; harmless twice
 }
 
 func start(t *testing.T, relay bool) *server {
@@ -92,13 +95,7 @@ func start(t *testing.T, relay bool) *server {
 			t.Error(err)
 		}
 	})
-	wg.Go(func() {
-		if err := srv.Run(ctx); err != nil {
-			t.Error(err)
-		}
-	})
 	<-m.Ready()
-	<-srv.Ready()
 	if relay {
 		s, err := m.AttachRelay(manager.Relay{ID: "outer1", Kind: manager.OuterRelay, Instance: "i", Address: netip.MustParseAddrPort("192.0.2.1:0"), Ports: manager.DefaultPorts()})
 		if err != nil {
@@ -114,7 +111,19 @@ func start(t *testing.T, relay bool) *server {
 			}
 		})
 	}
-	s := &server{url: "http://" + l.Addr().String(), client: &http.Client{Transport: transport}}
+	stopped := make(chan struct{})
+	wg.Go(func() {
+		defer close(stopped)
+		if err := srv.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	<-srv.Ready()
+	s := &server{
+		requests: func() uint64 { return srv.Status().Requests },
+		stop:     func() { cancel(); <-stopped },
+		url:      "http://" + l.Addr().String(), client: &http.Client{Transport: transport},
+	}
 	login := func(key string) *api.Client {
 		c, err := api.Client{URL: s.url, HTTP: s.client}.Login(t.Context(), api.AuthRequest{AuthKeyID: key, AuthKey: "secret-1"})
 		if err != nil {

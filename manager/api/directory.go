@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/simreach/simreach/internal/ident"
@@ -38,12 +39,24 @@ func (h *handler) attachment(r *request) (int, any, error) {
 		return 0, nil, manager.NewError(manager.CodeBadIMSI)
 	}
 	wait := time.Duration(0)
-	until, err := strconv.ParseBool(r.URL.Query().Get("until_attached"))
-	if err == nil {
+	var until bool
+	if q := r.URL.Query(); q.Has("until_attached") {
+		if until, err = strconv.ParseBool(q.Get("until_attached")); err != nil {
+			return 0, nil, manager.NewError(manager.CodeBadQuery, "until_attached")
+		}
 		wait = attachmentWait
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), wait)
+	var watch sync.WaitGroup
+	defer watch.Wait()
 	defer cancel()
+	watch.Go(func() {
+		select {
+		case <-h.stopping:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
 	at, ok, err := h.manager.AwaitAttachment(ctx, r.operator, imsi, until)
 	if err != nil {
 		return 0, nil, err

@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"path"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -43,6 +45,7 @@ type handler struct {
 	log      *slog.Logger
 	manager  *manager.Service
 	suffix   string
+	stopping chan struct{} // closed when the server stops: nobody waits any longer; nil: never
 	requests atomic.Uint64
 	failures atomic.Uint64
 }
@@ -77,7 +80,7 @@ var routes = []route{
 	{"GET", "/v1/simreach/directory/{imsi}", false, (*handler).attachment},
 }
 
-func (h *handler) mux() *http.ServeMux {
+func (h *handler) mux() http.Handler {
 	mux := http.NewServeMux()
 	byPath := map[string]map[string]route{}
 	for _, r := range routes {
@@ -86,14 +89,23 @@ func (h *handler) mux() *http.ServeMux {
 		}
 		byPath[r.path][r.method] = r
 	}
-	for path, methods := range byPath {
-		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) { h.serve(w, r, methods) })
+	for p, methods := range byPath {
+		mux.HandleFunc(p, func(w http.ResponseWriter, r *http.Request) { h.serve(w, r, methods) })
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		h.requests.Add(1)
 		h.fail(w, r, manager.NewError(manager.CodeUnknownPath))
 	})
-	return mux
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// The mux would redirect "//v1/auth" to "/v1/auth" with an HTML page, and
+		// clients repeat a redirected POST as GET.
+		if p := r.URL.EscapedPath(); p != path.Clean(p) {
+			h.requests.Add(1)
+			h.fail(w, r, manager.NewError(manager.CodeUnknownPath))
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
 }
 
 func (h *handler) serve(w http.ResponseWriter, r *http.Request, methods map[string]route) {
@@ -151,9 +163,12 @@ func (h *handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	h.failures.Add(1)
 	e := manager.AsError(err)
-	if e.Code == manager.CodeInternal {
+	switch e.Kind() {
+	case manager.KindInternal:
 		h.log.Error("request failed", "method", r.Method, "path", r.URL.Path, "error", err)
-	} else {
+	case manager.KindUnavailable: // the operator of the platform can do something about it
+		h.log.Warn("request not possible now", "method", r.Method, "path", r.URL.Path, "error", err)
+	default:
 		h.log.Debug("request refused", "method", r.Method, "path", r.URL.Path, "error", err)
 	}
 	lang := manager.English
@@ -171,7 +186,7 @@ func decode(r *request, into any) error {
 	if err == nil {
 		var extra json.RawMessage
 		if extraErr := d.Decode(&extra); extraErr != io.EOF {
-			err = errors.New("more than one JSON value")
+			err = errTwoValues
 		}
 	}
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
@@ -181,10 +196,43 @@ func decode(r *request, into any) error {
 		return manager.NewError(manager.CodeBadBody, "it is empty")
 	}
 	if err != nil {
-		return manager.NewError(manager.CodeBadBody, err.Error())
+		return &manager.Error{Code: manager.CodeBadBody, Args: []any{bodyFault(err)}, Err: err}
 	}
 	return nil
 }
+
+// bodyFault says what is wrong with a body in the client's terms: Go's names of
+// types and the addresses of sockets are not among them.
+func bodyFault(err error) string {
+	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		want := "another type"
+		switch k := e.Type.Kind(); {
+		case k == reflect.String:
+			want = "a string"
+		case k == reflect.Bool:
+			want = "true or false"
+		case k == reflect.Slice:
+			want = "a list"
+		case k == reflect.Struct:
+			want = "an object"
+		case k >= reflect.Int && k <= reflect.Float64:
+			want = "a number"
+		}
+		if e.Field == "" {
+			return "it must be " + want
+		}
+		return e.Field + " must be " + want
+	}
+	if e, ok := errors.AsType[*json.SyntaxError](err); ok {
+		return e.Error()
+	}
+	if errors.Is(err, errTwoValues) {
+		return err.Error()
+	}
+	return "it ended early"
+}
+
+var errTwoValues = errors.New("more than one JSON value")
 
 func (h *handler) auth(r *request) (int, any, error) {
 	var a AuthRequest

@@ -8,9 +8,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"sync"
 	"time"
 
+	"github.com/simreach/simreach/internal/httpserve"
 	"github.com/simreach/simreach/manager"
 )
 
@@ -21,7 +21,8 @@ type Config struct {
 	// HostnameSuffix ends the host names of port mappings. Empty:
 	// DefaultHostnameSuffix.
 	HostnameSuffix string `yaml:"hostname_suffix"`
-	// DrainTimeout is how long requests may take to end on stopping. 0: 5 s.
+	// DrainTimeout is how long requests may take to end on stopping; those that wait
+	// for the directory are answered at once. 0: 5 s.
 	DrainTimeout time.Duration `yaml:"drain_timeout"`
 }
 
@@ -64,7 +65,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 	log := d.Log.With("nf", "manager")
 	return &Server{
 		cfg: cfg, log: log, ln: d.Listener, ready: make(chan struct{}),
-		handler: &handler{log: log, manager: d.Manager, suffix: cfg.HostnameSuffix},
+		handler: &handler{log: log, manager: d.Manager, suffix: cfg.HostnameSuffix, stopping: make(chan struct{})},
 	}, nil
 }
 
@@ -100,21 +101,10 @@ func (s *Server) Run(ctx context.Context) error {
 		MaxHeaderBytes:    32 << 10,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
+	defer context.AfterFunc(ctx, func() { close(s.handler.stopping) })()
 	close(s.ready)
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	served := make(chan error, 1)
-	wg.Go(func() { served <- srv.Serve(s.ln) })
-	select {
-	case err := <-served:
-		srv.Close()
+	if err := httpserve.Run(ctx, srv, s.ln, s.cfg.DrainTimeout, s.log); err != nil {
 		return fmt.Errorf("manager API: %w", err)
-	case <-ctx.Done():
-	}
-	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.DrainTimeout)
-	defer cancel()
-	if srv.Shutdown(stop) != nil {
-		srv.Close()
 	}
 	return nil
 }

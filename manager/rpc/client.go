@@ -81,10 +81,16 @@ type Client struct {
 
 // session is one attachment.
 type session struct {
-	id   string
-	out  chan *pb.FromRelay
-	done <-chan struct{} // closed when the attachment ends
+	id     string
+	acks   chan *pb.FromRelay // never dropped
+	events chan *pb.FromRelay // dropped when full
+	done   <-chan struct{}    // closed when the attachment ends
+	end    func()             // ends it
 }
+
+// ackQueue is how many acknowledgements may wait to be sent. The manager gives up
+// on a relay that is further behind.
+const ackQueue = 4096
 
 // NewClient checks cfg and deps.
 func NewClient(cfg ClientConfig, d ClientDeps) (*Client, error) {
@@ -172,13 +178,17 @@ func (c *Client) Run(ctx context.Context) error {
 			return nil
 		case <-timer.C:
 		}
-		before := c.attaches.Load()
+		before, begin := c.attaches.Load(), time.Now()
 		err := c.attach(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
 		if c.attaches.Load() != before {
-			pause, warned = c.cfg.MinBackoff, false
+			warned = false
+			// Two processes with one relay's ID would take turns as fast as they can.
+			if time.Since(begin) > c.cfg.MaxBackoff {
+				pause = c.cfg.MinBackoff
+			}
 		}
 		if !warned {
 			c.log.Warn("not attached to the manager; trying again", "error", err)
@@ -209,7 +219,7 @@ func (c *Client) attach(ctx context.Context) error {
 		}
 		return fromRPC(err)
 	}
-	s := &session{out: make(chan *pb.FromRelay, 1024), done: ctx.Done()}
+	s := &session{acks: make(chan *pb.FromRelay, ackQueue), events: make(chan *pb.FromRelay, 1024), done: ctx.Done(), end: cancel}
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
@@ -263,13 +273,15 @@ func (c *Client) attach(ctx context.Context) error {
 func (s *session) send(stream *connect.BidiStreamForClient[pb.FromRelay, pb.FromManager]) {
 	defer stream.CloseRequest()
 	for {
+		var m *pb.FromRelay
 		select {
-		case m := <-s.out:
-			if stream.Send(m) != nil {
-				return // Receive says why
-			}
+		case m = <-s.acks:
+		case m = <-s.events:
 		case <-s.done:
 			return
+		}
+		if stream.Send(m) != nil {
+			return // Receive says why
 		}
 	}
 }
@@ -286,15 +298,17 @@ func (c *Client) Next(ctx context.Context) (manager.Command, error) {
 }
 
 // Acknowledge answers a command. The answer is dropped if the attachment that the
-// command came with has ended: the next snapshot settles it.
+// command came with has ended: the next snapshot settles it. It never blocks: a
+// relay must cut what expires also while the manager does not read.
 func (c *Client) Acknowledge(a manager.Acknowledgement) {
 	s := c.session.Load()
 	if s == nil || s.id != a.Session {
 		return
 	}
 	select {
-	case s.out <- &pb.FromRelay{Kind: &pb.FromRelay_Acknowledgement{Acknowledgement: ackToPB(a)}}:
-	case <-s.done:
+	case s.acks <- &pb.FromRelay{Kind: &pb.FromRelay_Acknowledgement{Acknowledgement: ackToPB(a)}}:
+	default:
+		s.end()
 	}
 }
 
@@ -308,7 +322,7 @@ func (c *Client) Report(e manager.ConnectionEvent) {
 		return
 	}
 	select {
-	case s.out <- &pb.FromRelay{Kind: &pb.FromRelay_Event{Event: eventToPB(e)}}:
+	case s.events <- &pb.FromRelay{Kind: &pb.FromRelay_Event{Event: eventToPB(e)}}:
 	default:
 		c.lost.Add(1)
 	}

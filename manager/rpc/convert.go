@@ -13,6 +13,10 @@ import (
 	pb "github.com/simreach/simreach/manager/rpc/relayv1"
 )
 
+// maxDetail bounds the text of one failure, of which an answer may have as many as
+// there are ports.
+const maxDetail = 160
+
 // What is wrong with a peer's message; the manager's side answers with
 // CodeInvalidArgument, the relay's side attaches again.
 var errMessage = errors.New("unexpected message")
@@ -124,7 +128,7 @@ func ackToPB(a manager.Acknowledgement) *pb.Acknowledgement {
 	m := &pb.Acknowledgement{Id: a.ID}
 	for _, f := range a.Failures {
 		m.Failures = append(m.Failures, &pb.OpenFailure{
-			EntryId: string(f.EntryID), PortInUse: errors.Is(f.Err, manager.ErrPortInUse), Detail: f.Err.Error(),
+			EntryId: string(f.EntryID), PortInUse: errors.Is(f.Err, manager.ErrPortInUse), Detail: fmt.Sprintf("%.*s", maxDetail, f.Err),
 		})
 	}
 	return m

@@ -17,6 +17,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/simreach/simreach/internal/httpserve"
 	"github.com/simreach/simreach/manager"
 	pb "github.com/simreach/simreach/manager/rpc/relayv1"
 	"github.com/simreach/simreach/manager/rpc/relayv1/relayv1connect"
@@ -26,8 +27,9 @@ import (
 const (
 	pingAfter   = 2 * time.Second
 	pingTimeout = 2 * time.Second
-	// maxMessage bounds one message from a relay.
-	maxMessage = 1 << 20
+	// maxMessage bounds one message from a relay: the answer to a snapshot of which
+	// every opening failed is the largest.
+	maxMessage = 8 << 20
 )
 
 // ServerConfig configures the manager's side.
@@ -108,7 +110,7 @@ func (s *Server) Ready() <-chan struct{} { return s.ready }
 
 // Run serves until ctx ends.
 func (s *Server) Run(ctx context.Context) error {
-	base, cancel := context.WithCancel(ctx)
+	base, cancel := context.WithCancel(ctx) // attachments end with ctx, others go on
 	defer cancel()
 	var protocols http.Protocols
 	protocols.SetUnencryptedHTTP2(true)
@@ -119,28 +121,16 @@ func (s *Server) Run(ctx context.Context) error {
 		Handler:           s.authorised(mux),
 		Protocols:         &protocols,
 		ReadHeaderTimeout: 5 * time.Second,
+		IdleTimeout:       time.Minute, // an attached relay is never idle
 		BaseContext:       func(net.Listener) context.Context { return base },
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		HTTP2:             &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
 	}
 	close(s.ready)
-	var wg sync.WaitGroup
-	served := make(chan error, 1)
-	wg.Go(func() { served <- srv.Serve(s.listener) })
-	var err error
-	select {
-	case <-ctx.Done():
-	case err = <-served:
-	}
-	cancel() // ends the attachments
-	stop, cancelStop := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.ShutdownTimeout)
-	defer cancelStop()
-	if srv.Shutdown(stop) != nil {
-		srv.Close()
-	}
-	wg.Wait()
+	err := httpserve.Run(ctx, srv, s.listener, s.cfg.ShutdownTimeout, s.log)
+	cancel() // ends the attachments if the listener failed
 	s.readers.Wait()
-	if err != nil && ctx.Err() == nil {
+	if err != nil {
 		return fmt.Errorf("manager rpc: %w", err)
 	}
 	return nil

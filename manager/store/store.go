@@ -15,6 +15,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -60,6 +61,15 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	memory := c.Path == ":memory:"
 	if memory {
 		dsn = "file::memory:?" + query.Encode()
+	}
+	if !memory {
+		// The signing key is in it: nobody else may read it. SQLite gives its other
+		// files the same mode.
+		f, err := os.OpenFile(c.Path, os.O_CREATE|os.O_RDWR, 0o600)
+		if err != nil {
+			return nil, fmt.Errorf("store: %w", err)
+		}
+		f.Close()
 	}
 	db, err := sql.Open("sqlite", dsn)
 	if err != nil {
@@ -224,16 +234,21 @@ func (s *Store) DeleteEntry(ctx context.Context, id manager.EntryID, until time.
 func (s *Store) DeleteExpired(ctx context.Context, now, until time.Time, limit int) ([]manager.Entry, error) {
 	var gone []manager.Entry
 	err := s.tx(ctx, func(tx *sql.Tx) error {
+		// The same entries three times: nobody else writes meanwhile.
+		const due = `entries WHERE expires <= $1 ORDER BY expires, id LIMIT $2`
 		var err error
-		gone, err = queryEntries(ctx, tx, `SELECT `+entryColumns+` FROM entries WHERE expires <= $1 ORDER BY expires LIMIT $2`, now.UnixMilli(), limit)
+		gone, err = queryEntries(ctx, tx, `SELECT `+entryColumns+` FROM `+due, now.UnixMilli(), limit)
 		if err != nil {
 			return err
 		}
-		for _, e := range gone {
-			if _, err := tx.ExecContext(ctx, toQuarantine, until.UnixMilli(), e.ID); err != nil {
+		if len(gone) > 0 {
+			_, err := tx.ExecContext(ctx, `INSERT INTO quarantine (address, port, until)
+				SELECT address, port, $3 FROM entries WHERE id IN (SELECT id FROM `+due+`)
+				ON CONFLICT (address, port) DO UPDATE SET until = excluded.until`, now.UnixMilli(), limit, until.UnixMilli())
+			if err != nil {
 				return err
 			}
-			if _, err := tx.ExecContext(ctx, `DELETE FROM entries WHERE id = $1`, e.ID); err != nil {
+			if _, err := tx.ExecContext(ctx, `DELETE FROM entries WHERE id IN (SELECT id FROM `+due+`)`, now.UnixMilli(), limit); err != nil {
 				return err
 			}
 		}

@@ -1,8 +1,12 @@
 package store_test
 
 import (
+	"errors"
+	"net/netip"
+	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -45,6 +49,51 @@ func TestReopen(t *testing.T) {
 	keys, err := open(t, path).SigningKeys(t.Context())
 	if err != nil || len(keys) != 1 || keys[0].ID != want.ID {
 		t.Fatalf("SigningKeys after reopening = %v, %v; want %s", keys, err, want.ID)
+	}
+}
+
+// A port rests also when the manager was restarted meanwhile.
+func TestQuarantineSurvives(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "manager.db")
+	now := time.Now().UTC().Truncate(time.Millisecond)
+	e := manager.Entry{
+		ID: "e1", OperatorID: "OP0000000001", IMSI: "001010000000001", Strategy: manager.IMSIPrioritized, DevicePort: 22, RelayID: "r",
+		Address: netip.MustParseAddrPort("192.0.2.1:40000"), Ranges: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}, Created: now, Expires: now.Add(time.Hour),
+	}
+	first := open(t, path)
+	if err := first.CreateEntry(t.Context(), e); err != nil {
+		t.Fatal(err)
+	}
+	if err := first.DeleteEntry(t.Context(), e.ID, now.Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	first.Close()
+	second := open(t, path)
+	e.ID, e.Created = "e2", now.Add(59*time.Second)
+	if err := second.CreateEntry(t.Context(), e); !errors.Is(err, manager.ErrAddressTaken) {
+		t.Errorf("the port of an entry deleted before the restart: %v; want ErrAddressTaken", err)
+	}
+	e.Created = now.Add(time.Minute)
+	if err := second.CreateEntry(t.Context(), e); err != nil {
+		t.Errorf("after its quarantine: %v", err)
+	}
+}
+
+// The signing key is in the files: nobody else may read them.
+func TestFilesArePrivate(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, filepath.Join(dir, "manager.db"))
+	if _, err := s.AddSigningKey(t.Context(), manager.SigningKey{ID: "k", Seed: make([]byte, 32)}); err != nil {
+		t.Fatal(err)
+	}
+	files, err := os.ReadDir(dir)
+	if err != nil || len(files) == 0 {
+		t.Fatalf("files %v, %v", files, err)
+	}
+	for _, f := range files {
+		if i, err := f.Info(); err != nil || i.Mode().Perm() != 0o600 {
+			t.Errorf("%s has mode %v, %v; want 0600", f.Name(), i.Mode(), err)
+		}
 	}
 }
 

@@ -2,13 +2,14 @@ package sbi
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	"github.com/simreach/simreach/internal/httpserve"
 )
 
 // DefaultDrain is how long a server lets requests finish when it stops.
@@ -95,23 +96,8 @@ func (s *Server) Run(ctx context.Context) error {
 
 // serve runs an HTTP server on l until ctx ends, and joins its goroutines.
 func serve(ctx context.Context, l net.Listener, h http.Handler, drain time.Duration, log *slog.Logger) error {
-	srv := newHTTPServer(h, log)
-	failed := make(chan error, 1)
-	go func() { failed <- srv.Serve(l) }()
-	select {
-	case err := <-failed:
-		_ = srv.Close() // the connections that are left
-		return fmt.Errorf("sbi: serve %s: %w", l.Addr(), err)
-	case <-ctx.Done():
-	}
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
-	defer cancel()
-	if err := srv.Shutdown(grace); err != nil {
-		log.Warn("requests cut off", "address", l.Addr().String(), "error", err)
-		_ = srv.Close()
-	}
-	if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("sbi: serve %s: %w", l.Addr(), err)
+	if err := httpserve.Run(ctx, newHTTPServer(h, log), l, drain, log); err != nil {
+		return fmt.Errorf("sbi: %w", err)
 	}
 	return nil
 }

@@ -24,6 +24,9 @@ type Config struct {
 	Ports manager.PortRange `yaml:"ports"`
 	// Region is told to the manager. Empty: none.
 	Region string `yaml:"region"`
+	// MaxEntries bounds the open ports; more are refused. Each takes a file
+	// descriptor. 0: half of the descriptors that the process may have.
+	MaxEntries int `yaml:"max_entries"`
 	// MaxHandshakes bounds the connections that are being set up at one time; more
 	// are reset. 0: 1024.
 	MaxHandshakes int `yaml:"max_handshakes"`
@@ -44,8 +47,8 @@ func (c Config) Validate() error {
 		return errors.New("outer relay: address is required, and clients must be able to connect to it")
 	case c.Ports != (manager.PortRange{}) && c.Ports.Size() == 0:
 		return errors.New("outer relay: ports: want 1 <= first <= last")
-	case c.MaxHandshakes < 0:
-		return errors.New("outer relay: max_handshakes must not be negative")
+	case c.MaxEntries < 0 || c.MaxHandshakes < 0:
+		return errors.New("outer relay: limits must not be negative")
 	case c.HandshakeTimeout < 0 || c.DrainTimeout < 0:
 		return errors.New("outer relay: timeouts must not be negative")
 	}
@@ -106,7 +109,10 @@ func listenTCP(a netip.AddrPort) (net.Listener, error) {
 	return net.ListenTCP("tcp", net.TCPAddrFromAddrPort(a))
 }
 
+// dialTCP connects with SO_REUSEADDR: the kernel picks local ports from the range
+// that entries are drawn from, too, and without the option a connection that is
+// ending would hold its port against the listener of an entry for a minute.
 func dialTCP(ctx context.Context, a netip.AddrPort) (net.Conn, error) {
-	var d net.Dialer
+	d := net.Dialer{Control: reuseAddress}
 	return d.DialContext(ctx, "tcp", a.String())
 }

@@ -60,6 +60,9 @@ func New(cfg Config, d Deps) (*Relay, error) {
 		d.DialInner = dialTCP
 	}
 	cfg = cfg.withDefaults()
+	if cfg.MaxEntries == 0 {
+		cfg.MaxEntries = defaultMaxEntries()
+	}
 	return &Relay{
 		cfg: cfg, log: d.Log.With("nf", "relay-outer", "relay", cfg.ID), deps: d,
 		ready: make(chan struct{}), slots: make(chan struct{}, cfg.MaxHandshakes),
@@ -118,6 +121,9 @@ var (
 	errRevoked = errors.New("revoked")
 	errStopped = errors.New("stopped")
 )
+
+// errFull is why an entry beyond MaxEntries is not opened.
+var errFull = errors.New("all entries that this relay may have are open")
 
 // port is an open entry. Its fields do not change; the listener is closed and the
 // context of its connections cancelled by the loop.

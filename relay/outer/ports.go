@@ -19,6 +19,7 @@ import (
 type loop struct {
 	*Relay
 	expiries expiries
+	unopened unopened
 	synced   bool
 }
 
@@ -28,7 +29,8 @@ func (l *loop) serve(ctx, life context.Context, commands <-chan manager.Command,
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		timer.Reset(l.expire(time.Now()))
+		now := time.Now()
+		timer.Reset(min(l.expire(now), l.retry(life, now)))
 		select {
 		case <-ctx.Done():
 			return nil
@@ -86,6 +88,7 @@ func (l *loop) apply(life context.Context, c manager.Command) {
 			}
 		}
 		ack.Failures = l.openAll(life, c.Openings)
+		l.unopened.keep(c.Openings, ack.Failures, time.Now())
 		l.log.Info("ports opened as the manager has them", "entries", len(c.Openings), "failures", len(ack.Failures))
 		if !l.synced {
 			l.synced = true
@@ -94,6 +97,7 @@ func (l *loop) apply(life context.Context, c manager.Command) {
 	case manager.CommandOpen:
 		ack.Failures = l.openAll(life, c.Openings)
 	case manager.CommandClose:
+		l.unopened.forget(c.EntryID)
 		if p, ok := l.ports[c.EntryID]; ok {
 			why := errRevoked
 			if c.Reason == manager.ReasonExpired {
@@ -126,6 +130,9 @@ func (l *loop) open(life context.Context, o manager.Opening) error {
 	}
 	if !time.Now().Before(o.Expires) {
 		return errExpired
+	}
+	if len(l.ports) >= l.cfg.MaxEntries {
+		return fmt.Errorf("%w: %d", errFull, l.cfg.MaxEntries)
 	}
 	ln, err := l.deps.Listen(netip.AddrPortFrom(l.cfg.Listen, o.Address.Port()))
 	if errors.Is(err, syscall.EADDRINUSE) {

@@ -1,4 +1,4 @@
-package sbi
+package httpserve
 
 import (
 	"bytes"
@@ -12,12 +12,24 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // stopSoon is how long a server without requests may take to stop, on a busy machine.
 const stopSoon = 500 * time.Millisecond
 
-// serving runs serve on loopback; stop ends it and returns how long that took.
+// server speaks HTTP/1.1 and HTTP/2 without TLS.
+func server(h http.Handler) *http.Server {
+	p := new(http.Protocols)
+	p.SetHTTP1(true)
+	p.SetUnencryptedHTTP2(true)
+	return &http.Server{Handler: h, Protocols: p}
+}
+
+// serving runs a server on loopback; stop ends it and returns how long that took.
 func serving(t *testing.T, h http.Handler, drain time.Duration, log *slog.Logger) (addr string, stop func() time.Duration) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -26,12 +38,12 @@ func serving(t *testing.T, h http.Handler, drain time.Duration, log *slog.Logger
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- serve(ctx, l, h, drain, log) }()
+	go func() { done <- Run(ctx, server(h), l, drain, log) }()
 	stop = sync.OnceValue(func() time.Duration {
 		start := time.Now()
 		cancel()
 		if err := <-done; err != nil {
-			t.Errorf("serve: %v", err)
+			t.Errorf("Run: %v", err)
 		}
 		return time.Since(start)
 	})
@@ -64,10 +76,12 @@ func dialRaw(t *testing.T, addr, send string) net.Conn {
 func TestStopWithPeersConnected(t *testing.T) {
 	preface := "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + "\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 	for name, peer := range map[string]func(t *testing.T, addr string){
-		"nobody":                     func(*testing.T, string) {},
-		"connected, said nothing":    func(t *testing.T, addr string) { dialRaw(t, addr, "") },
-		"half a request":             func(t *testing.T, addr string) { dialRaw(t, addr, "GET / HTTP/1.1\r\nHost: a\r\n") },
-		"HTTP/1 keep-alive":          func(t *testing.T, addr string) { io.ReadFull(dialRaw(t, addr, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"), make([]byte, 12)) },
+		"nobody":                  func(*testing.T, string) {},
+		"connected, said nothing": func(t *testing.T, addr string) { dialRaw(t, addr, "") },
+		"half a request":          func(t *testing.T, addr string) { dialRaw(t, addr, "GET / HTTP/1.1\r\nHost: a\r\n") },
+		"HTTP/1 keep-alive": func(t *testing.T, addr string) {
+			io.ReadFull(dialRaw(t, addr, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"), make([]byte, 12))
+		},
 		"HTTP/2 that ignores GOAWAY": func(t *testing.T, addr string) { io.ReadFull(dialRaw(t, addr, preface), make([]byte, 9)) },
 		"HTTP/2 client, idle": func(t *testing.T, addr string) {
 			resp, err := h2Client(t).Get("http://" + addr + "/")
@@ -92,7 +106,7 @@ func TestStopWithPeersConnected(t *testing.T) {
 }
 
 // Requests under way are finished within the drain time; later ones are cut, their
-// handlers told by their context, and serve waits for the handlers.
+// handlers told by their context, and Run waits for the handlers.
 func TestStopWithRequests(t *testing.T) {
 	for _, c := range []struct {
 		name         string
@@ -134,7 +148,7 @@ func TestStopWithRequests(t *testing.T) {
 			select {
 			case <-left:
 			default:
-				t.Error("serve returned before its handler")
+				t.Error("Run returned before its handler")
 			}
 			if err := <-answered; (err == nil) != c.wantAnswered {
 				t.Errorf("the request: %v; want answered %t", err, c.wantAnswered)
@@ -149,13 +163,13 @@ func TestStopWithRequests(t *testing.T) {
 	}
 }
 
-func TestServeReportsBrokenListener(t *testing.T) {
+func TestBrokenListener(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	l.Close()
-	if err := serve(t.Context(), l, http.NotFoundHandler(), time.Second, slog.New(slog.DiscardHandler)); !errors.Is(err, net.ErrClosed) {
-		t.Errorf("serve on a closed listener: %v; want net.ErrClosed", err)
+	if err := Run(t.Context(), server(http.NotFoundHandler()), l, time.Second, slog.New(slog.DiscardHandler)); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Run on a closed listener: %v; want net.ErrClosed", err)
 	}
 }
