@@ -60,12 +60,12 @@ func Run(ctx context.Context, s *spec.Spec, b lab.Backend, o Options) (*report.R
 		o.Progress.Start(r, len(actions))
 	}
 	if err := b.Check(s); err != nil {
-		r.Error = err.Error()
+		r.Skipped = err.Error()
 	} else if err := run(ctx, s, b, o, r, actions); err != nil {
 		r.Error = err.Error()
 	}
 	r.Duration = time.Since(r.Started)
-	r.Passed = r.Error == "" && passed(r.Steps)
+	r.Passed = r.Error == "" && r.Skipped == "" && passed(r.Steps)
 	if o.Progress.W != nil {
 		o.Progress.End(r)
 	}
@@ -87,7 +87,7 @@ func passed(list []report.Step) bool {
 }
 
 func run(ctx context.Context, s *spec.Spec, b lab.Backend, o Options, r *report.Result, actions []steps.Action) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, s.Timeout.Std())
+	ctx, cancel := context.WithTimeoutCause(ctx, s.Timeout.Std(), fmt.Errorf("timeout of %s", s.Timeout.Std()))
 	defer cancel()
 	scratch, err := os.MkdirTemp("", "simreach-run-")
 	if err != nil {
@@ -97,7 +97,7 @@ func run(ctx context.Context, s *spec.Spec, b lab.Backend, o Options, r *report.
 	if o.Progress.W != nil {
 		o.Progress.Running("starting the topology")
 	}
-	l, err := b.Start(ctx, s, lab.Options{Log: o.Log, Dir: o.Out})
+	l, err := b.Start(ctx, s, lab.Options{Log: o.Log, Dir: o.Out, Scratch: scratch})
 	if err != nil {
 		return fmt.Errorf("start the topology: %w", err)
 	}
@@ -137,7 +137,10 @@ func perform(ctx context.Context, env *steps.Env, st spec.Step, act steps.Action
 	defer cancel()
 	if err := act(stepCtx, env); err != nil {
 		failure = err.Error()
-		if stepCtx.Err() != nil && ctx.Err() == nil {
+		switch {
+		case ctx.Err() != nil:
+			failure += fmt.Sprintf(" (the run ended: %v)", context.Cause(ctx))
+		case stepCtx.Err() != nil:
 			failure += fmt.Sprintf(" (step deadline of %s)", st.Timeout)
 		}
 	}

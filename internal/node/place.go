@@ -25,7 +25,7 @@ func configError(path string, text []byte, err error, empty func() Role) error {
 	}
 	root := file.Docs[0].Body
 	n := culprit(root, func() bool { return yaml.NodeToValue(root, empty(), yaml.Strict()) != nil })
-	return placed(path, n.GetToken(), fmt.Sprintf("%s: %v", n, err))
+	return placed(path, n.GetToken(), err.Error()) // without the value: it may be a key
 }
 
 func placed(path string, t *token.Token, message string) error {

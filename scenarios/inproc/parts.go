@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/simreach/simreach/internal/ident"
 	"github.com/simreach/simreach/internal/node"
@@ -38,7 +39,11 @@ type parts struct {
 	mu   sync.Mutex // guards what follows
 	amf  *amf.AMF
 	gnbs map[string]*gnb.GNB
+	upfs map[string]*upf.UPF
 	n6s  map[string]*n6 // by UPF
+	// recoveries are the UPFs' recovery time stamps. They count whole seconds, and a
+	// UPF of this process may be killed and started again within one.
+	recoveries map[string]time.Time
 }
 
 const (
@@ -48,7 +53,7 @@ const (
 
 // assemble makes a unit for every node that has a process on the other backend.
 func (t *topology) assemble() {
-	t.parts = parts{ues: map[string]plan.Device{}, gnbs: map[string]*gnb.GNB{}, n6s: map[string]*n6{}}
+	t.parts = parts{ues: map[string]plan.Device{}, gnbs: map[string]*gnb.GNB{}, upfs: map[string]*upf.UPF{}, n6s: map[string]*n6{}, recoveries: map[string]time.Time{}}
 	t.units = map[string]*unit{
 		"udm":     {name: "udm", open: t.openUDM},
 		"smf":     {name: "smf", open: t.openSMF},
@@ -163,7 +168,7 @@ func (t *topology) openUPF(u spec.UPF) ([]component, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := upf.Deps{Log: t.log, N6: map[ident.DNN]tun.Device{}}
+	d := upf.Deps{Log: t.log, N6: map[ident.DNN]tun.Device{}, Recovery: t.recovery(u.Name)}
 	for _, x := range n6.stacks {
 		d.N6[ident.DNN(x.dnn)] = x.dev
 	}
@@ -181,9 +186,21 @@ func (t *topology) openUPF(u spec.UPF) ([]component, error) {
 		return nil, errors.Join(err, n6.close(), n4.Close(), n3.Close())
 	}
 	t.parts.mu.Lock()
-	t.parts.n6s[u.Name] = n6
+	t.parts.upfs[u.Name], t.parts.n6s[u.Name] = c, n6
 	t.parts.mu.Unlock()
 	return []component{after{c, n6.close}}, nil
+}
+
+// recovery returns a recovery time stamp later than the UPF's last.
+func (t *topology) recovery(upf string) time.Time {
+	t.parts.mu.Lock()
+	defer t.parts.mu.Unlock()
+	now := time.Now()
+	if next := t.parts.recoveries[upf].Add(time.Second); now.Before(next) {
+		now = next
+	}
+	t.parts.recoveries[upf] = now
+	return now
 }
 
 func (t *topology) openGNB(i int) ([]component, error) {

@@ -34,6 +34,9 @@ type Options struct {
 	Log *slog.Logger // nil discards
 	// Dir receives a pcap per link and the logs of the nodes; empty keeps neither.
 	Dir string
+	// Scratch is the run's directory for the files of its steps, if it has one. Its
+	// maker removes it; a backend that outlives a crash notes it for that case.
+	Scratch string
 	// HostAccess makes the manager's API and the outer relays reachable from the
 	// host's own namespace.
 	HostAccess bool

@@ -89,6 +89,9 @@ func (r *running) start(ctx context.Context, binary string, o lab.Options) (err 
 	if r.dir, err = os.MkdirTemp("", "simreach-"+r.run+"-"); err != nil {
 		return fmt.Errorf("run directory: %w", err)
 	}
+	if err := note(r.lock, r.dir, o.Scratch); err != nil {
+		return err
+	}
 	r.logs = r.dir
 	level := "warn"
 	if o.Dir != "" {

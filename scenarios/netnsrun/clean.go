@@ -3,9 +3,11 @@ package netnsrun
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -15,8 +17,12 @@ import (
 )
 
 // stateDir holds a lock file per run. A runner that died released its lock with
-// its last breath, whatever killed it: that is how Clean tells.
+// its last breath, whatever killed it: that is how Clean tells. The file lists the
+// run's directories, one per line.
 const stateDir = "/run/simreach"
+
+// runID is the form of a run's ID. Namespaces of another form are not a run's.
+var runID = regexp.MustCompile(`^[0-9a-f]{6}$`)
 
 // lockRun takes the run's lock for the life of the returned file.
 func lockRun(run string) (*os.File, error) {
@@ -33,6 +39,23 @@ func lockRun(run string) (*os.File, error) {
 	return f, nil
 }
 
+// note adds directories to a run's lock file, for Clean to remove after a crash.
+func note(lock *os.File, dirs ...string) error {
+	for _, d := range dirs {
+		if d == "" {
+			continue
+		}
+		d, err := filepath.Abs(d)
+		if err == nil {
+			_, err = fmt.Fprintln(lock, d)
+		}
+		if err != nil {
+			return fmt.Errorf("note the run's directory: %w", err)
+		}
+	}
+	return nil
+}
+
 func unlockRun(f *os.File) error {
 	return errors.Join(os.Remove(f.Name()), f.Close())
 }
@@ -46,15 +69,15 @@ func Runs() ([]string, error) {
 	var out []string
 	for _, n := range names {
 		id, _, ok := strings.Cut(strings.TrimPrefix(n, netns.Prefix), "-")
-		if ok && !slices.Contains(out, id) {
+		if ok && runID.MatchString(id) && !slices.Contains(out, id) {
 			out = append(out, id)
 		}
 	}
 	return out, nil
 }
 
-// Clean removes what crashed runs left: their processes, namespaces and links. It
-// reports the runs it removed and those it left because they are alive.
+// Clean removes what crashed runs left: their processes, namespaces, links and
+// directories. It reports the runs it removed and those it left because they are alive.
 func Clean() (removed, alive []string, err error) {
 	runs, err := Runs()
 	if err != nil {
@@ -62,7 +85,7 @@ func Clean() (removed, alive []string, err error) {
 	}
 	locks, lerr := filepath.Glob(filepath.Join(stateDir, "*.lock"))
 	for _, l := range locks { // a run may have crashed before its first namespace
-		if id := strings.TrimSuffix(filepath.Base(l), ".lock"); !slices.Contains(runs, id) {
+		if id := strings.TrimSuffix(filepath.Base(l), ".lock"); runID.MatchString(id) && !slices.Contains(runs, id) {
 			runs = append(runs, id)
 		}
 	}
@@ -77,7 +100,12 @@ func Clean() (removed, alive []string, err error) {
 			errs = append(errs, err)
 			continue
 		}
-		errs = append(errs, removeRun(run), unlockRun(lock))
+		if err := errors.Join(removeRun(run), removeDirs(lock)); err != nil {
+			// What is left keeps its lock file, so that the next Clean finds it.
+			errs = append(errs, fmt.Errorf("run %s: %w", run, err), lock.Close())
+			continue
+		}
+		errs = append(errs, unlockRun(lock))
 		removed = append(removed, run)
 	}
 	return removed, alive, errors.Join(errs...)
@@ -93,6 +121,19 @@ func removeRun(run string) error {
 	errs = append(errs, err)
 	for _, l := range links {
 		errs = append(errs, netns.RemoveHostLink(l))
+	}
+	return errors.Join(errs...)
+}
+
+// removeDirs removes the directories that a run noted in its lock file.
+func removeDirs(lock *os.File) error {
+	text, err := io.ReadAll(lock)
+	errs := []error{err}
+	for dir := range strings.FieldsFuncSeq(string(text), func(r rune) bool { return r == '\n' }) {
+		// Only what os.MkdirTemp made for us, whatever a damaged file says.
+		if filepath.IsAbs(dir) && strings.HasPrefix(filepath.Base(dir), netns.Prefix) {
+			errs = append(errs, os.RemoveAll(dir))
+		}
 	}
 	return errors.Join(errs...)
 }

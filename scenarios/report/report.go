@@ -9,7 +9,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
+	"unicode"
 )
 
 // Result is the outcome of one scenario on one backend.
@@ -38,7 +41,11 @@ type Step struct {
 
 // Write puts results.json and junit.xml into dir.
 func Write(dir string, r *Result) error {
-	b, err := json.MarshalIndent(r, "", "  ")
+	out := *r
+	if out.Steps == nil {
+		out.Steps = []Step{} // readers expect a list
+	}
+	b, err := json.MarshalIndent(out, "", "  ")
 	if err != nil {
 		return fmt.Errorf("write results: %w", err)
 	}
@@ -124,13 +131,17 @@ type Progress struct {
 
 // Start announces a scenario.
 func (p Progress) Start(r *Result, steps int) {
-	fmt.Fprintf(p.W, "%s on %s: %d steps\n", r.Scenario, r.Backend, steps)
+	noun := "steps"
+	if steps == 1 {
+		noun = "step"
+	}
+	fmt.Fprintf(p.W, "%s on %s: %d %s\n", r.Scenario, r.Backend, steps, noun)
 }
 
 // Running announces what is being done now.
 func (p Progress) Running(what string) {
 	if p.Terminal {
-		fmt.Fprintf(p.W, "\r\033[K  ...  %s", what)
+		fmt.Fprintf(p.W, "\r\033[K  ...  %s", printable(what, " "))
 	}
 }
 
@@ -141,9 +152,9 @@ func (p Progress) Step(st Step) {
 	if st.Error != "" {
 		mark = "FAIL"
 	}
-	fmt.Fprintf(p.W, "  %s %s (%s)\n", mark, st.Name, st.Duration.Round(time.Millisecond))
+	fmt.Fprintf(p.W, "  %s %s (%s)\n", mark, printable(st.Name, " "), st.Duration.Round(time.Millisecond))
 	if st.Error != "" {
-		fmt.Fprintf(p.W, "       line %d: %s\n", st.Line, st.Error)
+		fmt.Fprintf(p.W, "       line %d: %s\n", st.Line, printable(st.Error, "\n       "))
 	}
 }
 
@@ -151,13 +162,14 @@ func (p Progress) Step(st Step) {
 func (p Progress) End(r *Result) {
 	p.clear()
 	if r.Error != "" {
-		fmt.Fprintf(p.W, "  FAIL %s\n", r.Error)
+		fmt.Fprintf(p.W, "  FAIL %s\n", printable(r.Error, "\n       "))
+	}
+	if r.Skipped != "" {
+		fmt.Fprintf(p.W, "%s on %s: SKIPPED: %s\n", r.Scenario, r.Backend, printable(r.Skipped, "\n       "))
+		return
 	}
 	verdict := "FAILED"
-	switch {
-	case r.Skipped != "":
-		verdict = "SKIPPED: " + r.Skipped
-	case r.Passed:
+	if r.Passed {
 		verdict = "PASSED"
 	}
 	fmt.Fprintf(p.W, "%s on %s: %s in %s\n", r.Scenario, r.Backend, verdict, r.Duration.Round(time.Millisecond))
@@ -167,4 +179,21 @@ func (p Progress) clear() {
 	if p.Terminal {
 		fmt.Fprint(p.W, "\r\033[K")
 	}
+}
+
+// printable makes text safe for a terminal: it may quote what a program printed.
+// newline takes the place of each line break within it.
+func printable(text, newline string) string {
+	var b strings.Builder
+	for _, r := range strings.TrimRight(text, "\n") {
+		switch {
+		case r == '\n':
+			b.WriteString(newline)
+		case unicode.IsPrint(r):
+			b.WriteRune(r)
+		default:
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		}
+	}
+	return b.String()
 }

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -10,11 +11,13 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
 )
 
 // MaxFileSize is the largest scenario file that is read, in bytes.
-const MaxFileSize = 1 << 20
+// It is far more than a scenario needs, which has 'count' for many UEs, and keeps
+// reading a hostile one within seconds.
+const MaxFileSize = 256 << 10
 
 // Load reads, checks and expands a scenario file. Whatever is wrong in it comes
 // back as *Error; a file that cannot be read as the error of the os package.
@@ -24,7 +27,7 @@ func Load(path string) (*Spec, error) {
 		return nil, fmt.Errorf("read scenario: %w", err)
 	}
 	if info.Size() > MaxFileSize {
-		return nil, &Error{File: path, Message: fmt.Sprintf("file has %d bytes", info.Size()), Fix: fmt.Sprintf("a scenario has at most %d", MaxFileSize)}
+		return nil, &Error{File: path, Line: 1, Column: 1, Message: fmt.Sprintf("file has %d bytes", info.Size()), Fix: fmt.Sprintf("a scenario has at most %d", MaxFileSize)}
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -36,28 +39,33 @@ func Load(path string) (*Spec, error) {
 // Parse is Load for text already in memory; name stands for the file in errors.
 func Parse(name string, text []byte) (*Spec, error) {
 	if len(text) > MaxFileSize {
-		return nil, &Error{File: name, Message: "file is too large", Fix: fmt.Sprintf("a scenario has at most %d bytes", MaxFileSize)}
+		return nil, &Error{File: name, Line: 1, Column: 1, Message: fmt.Sprintf("file has %d bytes", len(text)), Fix: fmt.Sprintf("a scenario has at most %d", MaxFileSize)}
 	}
-	file, err := parseYAML(text)
+	text = bytes.TrimPrefix(text, []byte("\ufeff")) // a byte order mark
+	file, err := parseYAML(name, text)
 	if err != nil {
-		return nil, yamlError(name, err, "mend the YAML syntax")
+		return nil, err
 	}
-	if len(file.Docs) != 1 || file.Docs[0].Body == nil {
-		return nil, &Error{File: name, Message: "want exactly one YAML document", Fix: "start with 'name: my-scenario'"}
+	if len(file.Docs) == 0 || file.Docs[0].Body == nil {
+		return nil, &Error{File: name, Line: 1, Column: 1, Message: "no scenario in the file", Fix: "start with 'name: my-scenario'"}
+	}
+	if len(file.Docs) > 1 {
+		e := &Error{File: name, Line: 1, Column: 1, Message: "more than one YAML document", Fix: "keep one, without '---' between"}
+		if t := file.Docs[1].Start; t != nil && t.Position != nil {
+			e.Line, e.Column = t.Position.Line, t.Position.Column
+		}
+		return nil, e
 	}
 	root, ok := file.Docs[0].Body.(*ast.MappingNode)
 	if !ok {
 		return nil, nodeError(name, file.Docs[0].Body, "the document is not a mapping", "start with 'name: my-scenario'")
 	}
-	if err := refuseAliases(name, root); err != nil {
-		return nil, err
-	}
 	s := &Spec{File: name, file: file}
 	if err := s.takeSteps(root); err != nil {
 		return nil, err
 	}
-	if err := yaml.NodeToValue(root, s, yaml.Strict()); err != nil {
-		return nil, yamlError(name, err, "see scenarios/README.md for the fields there are")
+	if err := decode(name, root, s, "see scenarios/README.md for the fields there are"); err != nil {
+		return nil, err
 	}
 	s.fillDefaults()
 	if err := s.validate(); err != nil {
@@ -66,50 +74,10 @@ func Parse(name string, text []byte) (*Spec, error) {
 	return s, nil
 }
 
-// parseYAML keeps a fault in the YAML library from ending the process.
-func parseYAML(text []byte) (f *ast.File, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("unreadable YAML: %v", r)
-		}
-	}()
-	return parser.ParseBytes(text, 0)
-}
-
-// refuseAliases turns anchors and aliases down: they can make a small file
-// enormous, and a scenario reads better without them.
-func refuseAliases(name string, root ast.Node) error {
-	var found ast.Node
-	ast.Walk(visitor(func(n ast.Node) bool {
-		switch n.(type) {
-		case *ast.AliasNode, *ast.AnchorNode, *ast.MergeKeyNode:
-			if found == nil {
-				found = n
-			}
-			return false
-		}
-		return true
-	}), root)
-	if found != nil {
-		return nodeError(name, found, "anchors, aliases and merge keys are not supported", "write the value out, or use 'count' for many UEs")
-	}
-	return nil
-}
-
-type visitor func(ast.Node) bool
-
-// Visit implements ast.Visitor.
-func (v visitor) Visit(n ast.Node) ast.Visitor {
-	if !v(n) {
-		return nil
-	}
-	return v
-}
-
 // takeSteps moves "steps" out of the document into s.Steps, undecoded.
 func (s *Spec) takeSteps(root *ast.MappingNode) error {
 	for i, kv := range root.Values {
-		if kv.Key.String() != "steps" {
+		if keyOf(kv) != "steps" {
 			continue
 		}
 		seq, ok := kv.Value.(*ast.SequenceNode)
@@ -135,17 +103,14 @@ func (s *Spec) step(item ast.Node) (Step, error) {
 		return Step{}, nodeError(s.File, item, "a step is not a mapping", "write '- verb: {...}'")
 	}
 	st := Step{Timeout: DefaultStepTimeout, file: s.File}
-	if t := item.GetToken(); t != nil {
-		st.Line, st.Column = t.Position.Line, t.Position.Column
-	}
 	for _, kv := range m.Values {
 		var err error
-		switch key := kv.Key.String(); key {
+		switch key := keyOf(kv); key {
 		case "name":
-			err = yaml.NodeToValue(kv.Value, &st.Name)
+			err = decode(s.File, kv.Value, &st.Name, "write a text")
 		case "timeout":
 			var d Duration
-			if err = yaml.NodeToValue(kv.Value, &d); err == nil && d <= 0 {
+			if err = decode(s.File, kv.Value, &d, "write a duration such as 10s"); err == nil && d <= 0 {
 				return Step{}, nodeError(s.File, kv.Value, "timeout is not positive", "write a duration such as 10s")
 			}
 			st.Timeout = time.Duration(d)
@@ -158,7 +123,7 @@ func (s *Spec) step(item ast.Node) (Step, error) {
 			st.Line, st.Column = t.Position.Line, t.Position.Column
 		}
 		if err != nil {
-			return Step{}, yamlError(s.File, err, "write a text")
+			return Step{}, err
 		}
 	}
 	if st.Verb == "" {
@@ -179,10 +144,7 @@ func (st Step) Decode(v any) error {
 	if _, null := st.node.(*ast.NullNode); null {
 		return nil
 	}
-	if err := yaml.NodeToValue(st.node, v, yaml.Strict()); err != nil {
-		return yamlError(st.file, err, "see scenarios/README.md for the arguments of "+st.Verb)
-	}
-	return nil
+	return decode(st.file, st.node, v, "see scenarios/README.md for the arguments of "+st.Verb)
 }
 
 // Errorf makes an *Error at the step.
@@ -205,13 +167,27 @@ func (d *Duration) UnmarshalYAML(n ast.Node) error {
 }
 
 func nodeError(file string, n ast.Node, message, fix string) *Error {
-	e := &Error{File: file, Message: message, Fix: fix}
-	if n != nil {
-		if t := n.GetToken(); t != nil && t.Position != nil {
-			e.Line, e.Column = t.Position.Line, t.Position.Column
-		}
+	e := &Error{File: file, Line: 1, Column: 1, Message: message, Fix: fix}
+	if t := start(n); t != nil && t.Position != nil {
+		e.Line, e.Column = t.Position.Line, t.Position.Column
 	}
 	return e
+}
+
+// start returns the first token of a node. Of a mapping without braces the library
+// gives the first colon.
+func start(n ast.Node) *token.Token {
+	switch m := n.(type) {
+	case nil:
+		return nil
+	case *ast.MappingNode:
+		if !m.IsFlowStyle && len(m.Values) > 0 {
+			return m.Values[0].Key.GetToken()
+		}
+	case *ast.MappingValueNode:
+		return m.Key.GetToken()
+	}
+	return n.GetToken()
 }
 
 // yamlError takes place and message out of the YAML library's error.
@@ -220,14 +196,16 @@ func yamlError(file string, err error, fix string) *Error {
 		e.File = file
 		return e
 	}
-	e := &Error{File: file, Message: firstLine(err.Error()), Fix: fix}
-	var ye yaml.Error
-	if errors.As(err, &ye) {
+	e := &Error{File: file, Line: 1, Column: 1, Fix: fix}
+	// The library's Error method prints the whole file, slowly.
+	if ye, ok := errors.AsType[yaml.Error](err); ok {
 		e.Message = ye.GetMessage()
 		if t := ye.GetToken(); t != nil && t.Position != nil {
 			e.Line, e.Column = t.Position.Line, t.Position.Column
 		}
+		return e
 	}
+	e.Message = firstLine(err.Error())
 	return e
 }
 
@@ -243,7 +221,7 @@ func (s *Spec) at(path, fix, format string, args ...any) *Error {
 	for p := path; p != "$" && p != ""; {
 		if yp, err := yaml.PathString(p); err == nil {
 			if n, err := yp.FilterFile(s.file); err == nil && n != nil {
-				if t := n.GetToken(); t != nil && t.Position != nil {
+				if t := start(n); t != nil && t.Position != nil {
 					e.Line, e.Column = t.Position.Line, t.Position.Column
 					return e
 				}

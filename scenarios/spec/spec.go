@@ -186,7 +186,7 @@ const (
 // Error is what is wrong in a scenario file and how to mend it.
 type Error struct {
 	File         string
-	Line, Column int // from 1; 0 when the place is not known
+	Line, Column int // from 1
 	Message      string
 	Fix          string
 }

@@ -126,6 +126,9 @@ func (s *Spec) checkNetwork() error {
 		if !nameForm.MatchString(d.Name) {
 			return s.at(at+".name", "lower-case letters, digits and hyphens", "DNN name %q is not usable", d.Name)
 		}
+		if slices.ContainsFunc(s.DNNs[:i], func(o DNN) bool { return o.Name == d.Name }) {
+			return s.at(at+".name", "list each DNN once", "DNN %s is there twice", d.Name)
+		}
 		if d.MTU < 576 || d.MTU > 9000 {
 			return s.at(at+".mtu", "576 to 9000", "MTU %d of DNN %s", d.MTU, d.Name)
 		}
@@ -151,7 +154,9 @@ func (s *Spec) checkNetwork() error {
 // fixedNodes are the nodes that every scenario has.
 var fixedNodes = []string{"amf", "smf", "udm", "manager", "ue", "host"}
 
-func (s *Spec) isPeer(name string) bool {
+// peers returns the names that UEs cannot have.
+func (s *Spec) peers() map[string]bool {
+	taken := map[string]bool{}
 	for _, list := range [][]string{
 		fixedNodes,
 		names(s.UPFs, func(u UPF) string { return u.Name }),
@@ -160,11 +165,16 @@ func (s *Spec) isPeer(name string) bool {
 		names(s.GNBs, func(g GNB) string { return g.Name }),
 		names(s.Clients, func(c Client) string { return c.Name }),
 	} {
-		if slices.Contains(list, name) {
-			return true
+		for _, n := range list {
+			taken[n] = true
 		}
 	}
-	return false
+	return taken
+}
+
+// HasNode reports whether a node, UEs included, has the name.
+func (s *Spec) HasNode(name string) bool {
+	return name != "host" && s.peers()[name] || slices.ContainsFunc(s.Devices, func(d Device) bool { return d.Name == name })
 }
 
 // checkPeers checks names: one name, one node.
@@ -228,6 +238,11 @@ func (s *Spec) checkUPFs() error {
 		if len(u.Pools) == 0 {
 			return s.at(at, "add 'pools: [{cidr: 10.45.0.0/16}]'", "UPF %s has no pool", u.Name)
 		}
+		for j, t := range u.TACs {
+			if t > 0xffffff {
+				return s.at(fmt.Sprintf("%s.tacs[%d]", at, j), "0 to 16777215", "TAC %d has more than 24 bits", t)
+			}
+		}
 		for j, p := range u.Pools {
 			at := fmt.Sprintf("%s.pools[%d]", at, j)
 			if !s.hasDNN(p.DNN) {
@@ -239,6 +254,9 @@ func (s *Spec) checkUPFs() error {
 			}
 			if !x.Addr().Is4() {
 				return s.at(at+".cidr", "an IPv4 prefix", "pool %q: IPv6 pools are not offered yet", p.CIDR)
+			}
+			if x.Bits() < 8 {
+				return s.at(at+".cidr", "a prefix of 8 bits or more, such as 10.0.0.0/8", "pool %s is too large", p.CIDR)
 			}
 			if x.Overlaps(Reserved) {
 				return s.at(at+".cidr", "another prefix", "pool %s overlaps %s, which the testbed keeps for itself", p.CIDR, Reserved)
@@ -309,7 +327,7 @@ func (s *Spec) checkGNBs() error {
 		if g.TAC > 0xffffff {
 			return s.at(at+".tac", "0 to 16777215", "TAC %d has more than 24 bits", g.TAC)
 		}
-		if g.Air.Loss < 0 || g.Air.Loss > 1 {
+		if !(g.Air.Loss >= 0 && g.Air.Loss <= 1) { // not a number is neither
 			return s.at(at+".air.loss", "0 to 1", "loss %v of gNB %s", g.Air.Loss, g.Name)
 		}
 		if g.Air.Delay < 0 || g.Air.Jitter < 0 {
@@ -320,7 +338,7 @@ func (s *Spec) checkGNBs() error {
 }
 
 func (s *Spec) checkUEs() error {
-	byName, byIMSI := map[string]bool{}, map[ident.IMSI]string{}
+	byName, byIMSI, bySIM := s.peers(), map[ident.IMSI]string{}, map[string]string{}
 	for i, u := range s.UEs {
 		at := fmt.Sprintf("$.ues[%d]", i)
 		if !nameForm.MatchString(u.Name) {
@@ -334,13 +352,19 @@ func (s *Spec) checkUEs() error {
 			if err != nil {
 				return s.at(at+".imsi", "15 digits, with room to count up", "UE %s: %v", u.Name, err)
 			}
-			if byName[d.Name] || s.isPeer(d.Name) {
+			if byName[d.Name] {
 				return s.at(at+".name", "choose another name", "UE name %q is taken", d.Name)
 			}
 			if other, taken := byIMSI[d.IMSI]; taken {
 				return s.at(at+".imsi", "give each UE an IMSI of its own", "IMSI %s is already %s's", d.IMSI, other)
 			}
-			byName[d.Name], byIMSI[d.IMSI] = true, d.Name
+			if home := s.Network(); !strings.HasPrefix(string(d.IMSI), home.MCC+home.MNC) {
+				return s.at(at+".imsi", "an IMSI of the scenario's PLMN, beginning with "+home.MCC+home.MNC, "IMSI %s is of another network", d.IMSI)
+			}
+			if other, taken := bySIM[d.SIMID]; taken {
+				return s.at(at+".sim_id", "give each UE a SIM of its own", "SIM %s is already %s's", d.SIMID, other)
+			}
+			byName[d.Name], byIMSI[d.IMSI], bySIM[d.SIMID] = true, d.Name, d.Name
 			s.Devices = append(s.Devices, d)
 			if len(s.Devices) > MaxDevices {
 				return s.at(at, fmt.Sprintf("at most %d UEs", MaxDevices), "too many UEs")
@@ -375,9 +399,14 @@ func (s *Spec) checkUE(at string, u UE) error {
 		if !slices.Contains(s.Slices, x.Slice) {
 			return s.at(at+".slice", "name one of the slices", "unknown slice %q", x.Slice)
 		}
+		for _, o := range u.Sessions[:j] {
+			if o.DNN == x.DNN && o.Slice == x.Slice {
+				return s.at(at, "another DNN or slice for each", "two sessions of UE %s on DNN %s, slice %s", u.Name, x.DNN, x.Slice)
+			}
+		}
 		if x.Address != "" {
-			if _, err := netip.ParseAddr(x.Address); err != nil {
-				return s.at(at+".address", "an IP address", "%q is not an address", x.Address)
+			if a, err := netip.ParseAddr(x.Address); err != nil || !a.Is4() {
+				return s.at(at+".address", "an address such as 10.45.0.7", "%q is not an IPv4 address", x.Address)
 			}
 			if u.Count > 1 {
 				return s.at(at+".address", "list the UEs one by one", "one static address for %d UEs", u.Count)
@@ -391,6 +420,9 @@ func (s *Spec) checkUE(at string, u UE) error {
 		}
 		if v.Port == 0 {
 			return s.at(at+".port", "1 to 65535", "service %s without a port", v.Kind)
+		}
+		if slices.ContainsFunc(u.Services[:j], func(o Service) bool { return o.Port == v.Port }) {
+			return s.at(at+".port", "a port for each service", "two services of UE %s on port %d", u.Name, v.Port)
 		}
 	}
 	return nil
@@ -425,7 +457,7 @@ func (s *Spec) checkExternal() error {
 			return s.at(at+".network", "n2, n3, n4, n6 or public", "unknown network %q", e.Network)
 		}
 		if e.Interface == "" {
-			return s.at(at, "add 'interface: br0'", "no interface to join")
+			return s.at(at+".interface", "add 'interface: br0'", "no interface to join")
 		}
 		known := slices.ContainsFunc(s.UPFs, func(u UPF) bool { return u.Name == e.UPF })
 		if (e.Network == "n6") != known {

@@ -1,6 +1,7 @@
 package steps
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,7 +18,7 @@ type accessArgs struct {
 	UE       string        `yaml:"ue"`   // name or pattern: one access each
 	IMSI     string        `yaml:"imsi"` // instead of ue
 	Port     uint16        `yaml:"port"`
-	As       string        `yaml:"as"`     // how later steps call it; empty: the UE's name
+	As       string        `yaml:"as"`     // how later steps call it; empty: what ue or imsi says
 	Client   string        `yaml:"client"` // who asks; empty: the first client
 	Duration spec.Duration `yaml:"duration"`
 	Ranges   []string      `yaml:"ranges"` // CIDRs or "${client.NAME.address}/32"
@@ -48,6 +49,9 @@ func compileAccess(s *spec.Spec, st spec.Step) (Action, error) {
 	case a.UE != "" && a.IMSI != "":
 		return nil, st.Errorf("give one of them", "both ue and imsi")
 	case a.IMSI != "":
+		if _, err := ident.ParseIMSI(a.IMSI); err != nil && a.Refused == nil {
+			return nil, st.Errorf("15 digits, or 'refused' if that is the point", "%v", err)
+		}
 		targets = []target{{a.IMSI, ident.IMSI(a.IMSI)}}
 	default:
 		ds, err := devices(s, st, a.UE)
@@ -58,9 +62,18 @@ func compileAccess(s *spec.Spec, st spec.Step) (Action, error) {
 			targets = append(targets, target{d.Name, d.IMSI})
 		}
 	}
-	if a.As == "" {
-		a.As = a.UE
+	if a.Port == 0 && a.Refused == nil {
+		return nil, st.Errorf("1 to 65535", "access without a port")
 	}
+	if a.Duration < 0 {
+		return nil, st.Errorf("a duration such as 10m", "duration is negative")
+	}
+	for _, t := range a.Ranges {
+		if err := checkTemplate(st, t); err != nil {
+			return nil, err
+		}
+	}
+	a.As = cmp.Or(a.As, a.UE, a.IMSI)
 	return func(ctx context.Context, e *Env) error {
 		c, err := e.client(who)
 		if err != nil {
@@ -92,7 +105,7 @@ func compileAccess(s *spec.Spec, st spec.Step) (Action, error) {
 		if err != nil || a.Refused != nil {
 			return err
 		}
-		slices.SortFunc(got, func(x, y grant) int { return slices.Compare([]byte(x.ue), []byte(y.ue)) })
+		slices.SortFunc(got, func(x, y grant) int { return cmp.Compare(x.ue, y.ue) })
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		e.accesses[a.As] = got

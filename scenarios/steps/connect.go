@@ -2,6 +2,7 @@ package steps
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -98,12 +99,23 @@ func exchange(ctx context.Context, c net.Conn, send, expect string) error {
 	return nil
 }
 
-// limit puts ctx's deadline on c until the returned function is called.
+// limit ends what c is waiting for when ctx ends, until the returned function is
+// called.
 func limit(ctx context.Context, c net.Conn) func() {
 	if t, ok := ctx.Deadline(); ok {
 		_ = c.SetDeadline(t) // a closed connection tells so on the next read
 	}
-	return func() { _ = c.SetDeadline(time.Time{}) }
+	expired := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(expired)
+		_ = c.SetDeadline(time.Unix(1, 0))
+	})
+	return func() {
+		if !stop() {
+			<-expired
+		}
+		_ = c.SetDeadline(time.Time{})
+	}
 }
 
 // halfCloseArgs: the client sends, closes its sending side, and must then receive
@@ -115,12 +127,19 @@ type halfCloseArgs struct {
 	Expect     string `yaml:"expect"` // all that comes until EOF; empty: what was sent
 }
 
+// maxSend is the most that a half_close step sends, in bytes.
+const maxSend = 256 << 20
+
 func compileHalfClose(_ *spec.Spec, st spec.Step) (Action, error) {
 	var a halfCloseArgs
 	if err := st.Decode(&a); err != nil {
 		return nil, err
 	}
-	sent := strings.Repeat(a.Send, max(1, a.Repeat))
+	a.Repeat = max(1, a.Repeat)
+	if len(a.Send) > 0 && a.Repeat > maxSend/len(a.Send) {
+		return nil, st.Errorf(fmt.Sprintf("at most %d bytes", maxSend), "%d times %d bytes are too many to send", a.Repeat, len(a.Send))
+	}
+	sent := strings.Repeat(a.Send, a.Repeat)
 	if a.Expect == "" {
 		a.Expect = sent
 	}
@@ -142,7 +161,12 @@ func compileHalfClose(_ *spec.Spec, st spec.Step) (Action, error) {
 			}
 			written <- err
 		}()
-		got, rerr := io.ReadAll(c)
+		got, rerr := io.ReadAll(io.LimitReader(c, int64(len(a.Expect))+1))
+		if len(got) > len(a.Expect) {
+			_ = c.SetDeadline(time.Unix(1, 0)) // nothing to wait for any more
+			<-written
+			return fmt.Errorf("half-close: want %d bytes, got more", len(a.Expect))
+		}
 		if err := errors.Join(<-written, rerr); err != nil {
 			return fmt.Errorf("half-close: got %d of %d bytes: %w", len(got), len(a.Expect), err)
 		}
@@ -165,6 +189,12 @@ func compileCut(_ *spec.Spec, st spec.Step) (Action, error) {
 	var a cutArgs
 	if err := st.Decode(&a); err != nil {
 		return nil, err
+	}
+	switch within := cmp.Or(a.Within.Std(), st.Timeout); {
+	case a.Within < 0 || a.NotBefore < 0:
+		return nil, st.Errorf("a duration such as 2s", "within or not_before is negative")
+	case a.NotBefore.Std() >= within:
+		return nil, st.Errorf("a not_before that is earlier", "the connection may not be cut before %s, and must be within %s", a.NotBefore.Std(), within)
 	}
 	return func(ctx context.Context, e *Env) error {
 		c, err := e.conn(a.Connection)

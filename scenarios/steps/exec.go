@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 
@@ -32,12 +34,23 @@ func compileExec(s *spec.Spec, st spec.Step) (Action, error) {
 	if err := st.Decode(&a); err != nil {
 		return nil, err
 	}
+	if err := checkNode(s, st, a.Node); err != nil {
+		return nil, err
+	}
 	if len(a.Run) == 0 {
 		return nil, st.Errorf("add 'run: [curl, ...]'", "nothing to run")
 	}
 	want, err := regexp.Compile(a.Stdout)
 	if err != nil {
 		return nil, st.Errorf("a regular expression", "stdout: %v", err)
+	}
+	for _, t := range slices.Concat(a.Run, slices.Collect(maps.Values(a.Env)), []string{a.Stdin}) {
+		if err := checkTemplate(st, t); err != nil {
+			return nil, err
+		}
+	}
+	if a.As != "" && (a.Exit != 0 || a.Stdout != "") {
+		return nil, st.Errorf("leave exit and stdout out, or as", "exit or stdout of a program in the background")
 	}
 	if a.Ready != "" && a.As == "" {
 		return nil, st.Errorf("add 'as: NAME' or leave ready out", "ready without as")
@@ -55,8 +68,8 @@ func compileExec(s *spec.Spec, st spec.Step) (Action, error) {
 			}
 			cmd.Args = append(cmd.Args, x)
 		}
-		for k, v := range a.Env {
-			x, err := e.expand(v)
+		for _, k := range slices.Sorted(maps.Keys(a.Env)) {
+			x, err := e.expand(a.Env[k])
 			if err != nil {
 				return err
 			}
@@ -174,10 +187,11 @@ func compileStop(_ *spec.Spec, st spec.Step) (Action, error) {
 		if !ok {
 			return fmt.Errorf("no program is called %q", a.Program)
 		}
-		if err := p.Stop(); err != nil {
+		err := p.Stop()
+		_, _ = p.Wait() // stopped: the code is that of the signal
+		if err != nil {
 			return fmt.Errorf("stop %s: %w", a.Program, err)
 		}
-		_, _ = p.Wait() // stopped: the code is that of the signal
 		return nil
 	}, nil
 }

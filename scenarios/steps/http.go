@@ -1,12 +1,14 @@
 package steps
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 	"time"
 
@@ -27,9 +29,13 @@ type httpArgs struct {
 const maxBody = 1 << 20
 
 func compileHTTP(s *spec.Spec, st spec.Step) (Action, error) {
-	a := httpArgs{Path: "/", Status: http.StatusOK}
+	var a httpArgs
 	if err := st.Decode(&a); err != nil {
 		return nil, err
+	}
+	a.Path, a.Status = cmp.Or(a.Path, "/"), cmp.Or(a.Status, http.StatusOK)
+	if u, err := url.ParseRequestURI(a.Path); err != nil || u.Host != "" || !strings.HasPrefix(a.Path, "/") {
+		return nil, st.Errorf("a path such as /index.html", "path %q is not usable", a.Path)
 	}
 	who, err := client(s, st, a.Client)
 	if err != nil {
@@ -47,11 +53,10 @@ func compileHTTP(s *spec.Spec, st spec.Step) (Action, error) {
 		return each(ctx, gs, func(ctx context.Context, g grant) error {
 			try := func(ctx context.Context) error { return a.get(ctx, c.Dial, g) }
 			if a.Retries {
-				err = retry(ctx, try)
-			} else {
-				err = try(ctx)
+				once := try
+				try = func(ctx context.Context) error { return retry(ctx, once) }
 			}
-			if err != nil {
+			if err := try(ctx); err != nil {
 				return fmt.Errorf("http to %s: %w", g.ue, err)
 			}
 			return nil

@@ -13,17 +13,20 @@ type nodeArgs struct {
 	Node string `yaml:"node"`
 }
 
-func compileKill(_ *spec.Spec, st spec.Step) (Action, error) {
-	return onNode(st, "kill", func(ctx context.Context, n lab.Node) error { return n.Kill(ctx) })
+func compileKill(s *spec.Spec, st spec.Step) (Action, error) {
+	return onNode(s, st, "kill", func(ctx context.Context, n lab.Node) error { return n.Kill(ctx) })
 }
 
-func compileStart(_ *spec.Spec, st spec.Step) (Action, error) {
-	return onNode(st, "start", func(ctx context.Context, n lab.Node) error { return n.Start(ctx) })
+func compileStart(s *spec.Spec, st spec.Step) (Action, error) {
+	return onNode(s, st, "start", func(ctx context.Context, n lab.Node) error { return n.Start(ctx) })
 }
 
-func onNode(st spec.Step, what string, do func(context.Context, lab.Node) error) (Action, error) {
+func onNode(s *spec.Spec, st spec.Step, what string, do func(context.Context, lab.Node) error) (Action, error) {
 	var a nodeArgs
 	if err := st.Decode(&a); err != nil {
+		return nil, err
+	}
+	if err := checkNode(s, st, a.Node); err != nil {
 		return nil, err
 	}
 	return func(ctx context.Context, e *Env) error {

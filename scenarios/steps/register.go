@@ -48,6 +48,9 @@ func compileRegister(s *spec.Spec, st spec.Step) (Action, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkGNB(s, st, a.GNB); err != nil {
+		return nil, err
+	}
 	return func(ctx context.Context, e *Env) error {
 		return each(ctx, ds, func(ctx context.Context, d spec.Device) error {
 			u, err := e.ue(d.Name)

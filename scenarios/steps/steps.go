@@ -148,6 +148,22 @@ func client(s *spec.Spec, st spec.Step, name string) (string, error) {
 	return "", st.Errorf("name one of the clients", "no client is called %q", name)
 }
 
+// checkNode checks the name of a node.
+func checkNode(s *spec.Spec, st spec.Step, name string) error {
+	if !s.HasNode(name) {
+		return st.Errorf("name a node of the topology: amf, smf, udm, manager, ue, or one of the file's", "no node is called %q", name)
+	}
+	return nil
+}
+
+// checkGNB checks the name of a gNB, which may be left out.
+func checkGNB(s *spec.Spec, st spec.Step, name string) error {
+	if name == "" || slices.ContainsFunc(s.GNBs, func(g spec.GNB) bool { return g.Name == name }) {
+		return nil
+	}
+	return st.Errorf("name one of the gnbs", "no gNB is called %q", name)
+}
+
 func (e *Env) ue(name string) (lab.UE, error) {
 	u, ok := e.Lab.UE(name)
 	if !ok {

@@ -1,0 +1,136 @@
+package netnsrun
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/simreach/simreach/netns"
+	"github.com/simreach/simreach/netns/netnstest"
+	"github.com/simreach/simreach/scenarios/lab"
+	"github.com/simreach/simreach/scenarios/scenariotest"
+)
+
+// held is what one of our processes holds.
+type held struct {
+	pid, files int
+	resident   int // KB
+}
+
+// measure reads what every process of the run holds.
+func (r *running) measure() (map[string]held, error) {
+	out := map[string]held{}
+	for name, x := range r.roles {
+		x.mu.Lock()
+		h := held{pid: x.cmd.Process.Pid}
+		x.mu.Unlock()
+		dir := fmt.Sprintf("/proc/%d/", h.pid)
+		files, err := os.ReadDir(dir + "fd")
+		if err != nil {
+			return nil, err
+		}
+		h.files = len(files)
+		status, err := os.ReadFile(dir + "status")
+		if err != nil {
+			return nil, err
+		}
+		for line := range bytes.Lines(status) {
+			if v, ok := strings.CutPrefix(string(line), "VmRSS:"); ok {
+				if h.resident, err = strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(v), " kB")); err != nil {
+					return nil, err
+				}
+			}
+		}
+		out[name] = h
+	}
+	return out, nil
+}
+
+// TestRootHundredUEsLeaveNothing has a hundred UEs register, answer one relayed
+// HTTP request each and deregister, four times over. No process may hold more files
+// after the last round than after the second, nor much more memory; and when the
+// run is over nothing of it is left.
+func TestRootHundredUEsLeaveNothing(t *testing.T) {
+	netnstest.Require(t)
+	const (
+		limit  = 60 * time.Second // for what takes one round and the topology
+		growth = 8 << 10          // KB resident; garbage that is not yet collected counts
+	)
+	t.Setenv("GOGC", "10") // for the processes: what is resident comes close to what is alive
+	s := scenariotest.Library(t, "hundred-ues", "")
+	b := New(scenariotest.Binary(t))
+	start := time.Now()
+	l, err := b.Start(t.Context(), s, lab.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, ok := l.(*running)
+	if !ok {
+		t.Fatalf("a lab is a %T", l)
+	}
+	closed := false
+	defer func() {
+		if !closed {
+			_ = l.Close(t.Context()) // the test has failed already
+		}
+	}()
+	idle, err := r.measure()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var second, last map[string]held
+	for i := range 4 {
+		began := time.Now()
+		scenariotest.Perform(t, s, l)
+		t.Logf("round of %v", time.Since(began).Round(time.Millisecond))
+		if d := time.Since(start); i == 0 && d > limit {
+			t.Errorf("a hundred UEs took %v, want at most %v", d, limit)
+		}
+		scenariotest.Settle(t, func() (wrong []string) {
+			if last, err = r.measure(); err != nil {
+				return []string{err.Error()}
+			}
+			for name, h := range last {
+				if second != nil && h.files > second[name].files {
+					wrong = append(wrong, fmt.Sprintf("%s has %d files open, %d after two rounds", name, h.files, second[name].files))
+				}
+			}
+			return wrong
+		})
+		if i == 1 {
+			second = last
+		}
+	}
+	for name, h := range last {
+		t.Logf("%s: files %d idle, %d, %d; KB resident %d idle, %d, %d", name,
+			idle[name].files, second[name].files, h.files, idle[name].resident, second[name].resident, h.resident)
+		if h.resident > second[name].resident+growth {
+			t.Errorf("%s has %d KB resident after four rounds, %d after two", name, h.resident, second[name].resident)
+		}
+	}
+	dir := r.dir
+	closed = true
+	if err := l.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	for name, h := range last {
+		if _, err := os.Stat(fmt.Sprintf("/proc/%d", h.pid)); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s is still there as process %d: %v", name, h.pid, err)
+		}
+	}
+	if left, err := netns.List(netns.Prefix + r.run + "-"); err != nil || len(left) != 0 {
+		t.Errorf("namespaces left: %v, %v", left, err)
+	}
+	if left, err := netns.HostLinks(hostLink(r.run)); err != nil || len(left) != 0 {
+		t.Errorf("links left: %v, %v", left, err)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("directory %s left: %v", dir, err)
+	}
+}
