@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -33,13 +34,16 @@ func rootCommand() *cobra.Command {
 	return root
 }
 
-// backends returns the backends that --backend names.
-func backends(name string) ([]lab.Backend, error) {
+// backends returns the backends for a scenario, of which --backend says which.
+func backends(name string, s *spec.Spec) ([]lab.Backend, error) {
 	binary, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find this program: %w", err)
 	}
 	ns, in := netnsrun.New(binary), inproc.New()
+	if s.Needs.Backend != "" && (name == "auto" || name == "all") {
+		name = s.Needs.Backend
+	}
 	switch name {
 	case "netns":
 		return []lab.Backend{ns}, nil
@@ -56,10 +60,26 @@ func backends(name string) ([]lab.Backend, error) {
 	return nil, fmt.Errorf("unknown backend %q: want auto, netns, inproc or all", name)
 }
 
+// load reads and checks scenario files, all of them before any is used, so that a
+// typing error in the last one does not wait for the first. The error names every
+// file that is wrong.
+func load(files []string) ([]*spec.Spec, error) {
+	var specs []*spec.Spec
+	var errs []error
+	for _, f := range files {
+		s, err := spec.Load(f)
+		if err == nil {
+			_, err = scenarios.Compile(s)
+		}
+		specs, errs = append(specs, s), append(errs, err)
+	}
+	return specs, errors.Join(errs...)
+}
+
 func logger(level string) (*slog.Logger, error) {
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return nil, fmt.Errorf("--log-level: %w", err)
+		return nil, fmt.Errorf("--log-level %q: want debug, info, warn or error", level)
 	}
 	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: l})), nil
 }
@@ -71,33 +91,29 @@ func runCommand() *cobra.Command {
 		Short: "Run scenario files; the exit code is the verdict",
 		Long: "Run scenario files one after another. The exit code is 0 when all passed, 1 when one failed\n" +
 			"and 2 when one could not be run. Backend auto takes network namespaces when privileged, else\n" +
-			"one process without privileges; all runs each file on every backend that the file allows.",
+			"one process without privileges; all runs each file on every backend that the file and the\n" +
+			"machine allow. After Ctrl-C everything is torn down and the exit code is 130.",
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, files []string) error {
 			log, err := logger(level)
 			if err != nil {
 				return err
 			}
-			bs, err := backends(backend)
+			specs, err := load(files)
 			if err != nil {
 				return err
-			}
-			var specs []*spec.Spec
-			for _, f := range files {
-				s, err := spec.Load(f)
-				if err != nil {
-					return err
-				}
-				specs = append(specs, s)
 			}
 			w := cmd.OutOrStdout()
 			o := scenarios.Options{Log: log, Progress: report.Progress{W: w, Terminal: isTerminal(w)}}
 			ran, passed := 0, 0
+			var refused []error
 			for _, s := range specs {
+				bs, err := backends(backend, s)
+				if err != nil {
+					return err
+				}
+				before, why := ran, ""
 				for _, b := range bs {
-					if backend == "all" && s.Needs.Backend != "" && s.Needs.Backend != b.Name() {
-						continue
-					}
 					if out != "" {
 						o.Out = filepath.Join(out, s.Name, b.Name())
 					}
@@ -105,13 +121,20 @@ func runCommand() *cobra.Command {
 					if err != nil {
 						return err
 					}
+					if cmd.Context().Err() != nil {
+						return errFailed
+					}
+					if r.Skipped != "" {
+						why = r.Skipped
+						continue
+					}
 					ran++
 					if r.Passed {
 						passed++
 					}
-					if cmd.Context().Err() != nil {
-						return errFailed
-					}
+				}
+				if ran == before {
+					refused = append(refused, fmt.Errorf("%s: %s", s.File, why))
 				}
 			}
 			if ran > 1 {
@@ -120,7 +143,7 @@ func runCommand() *cobra.Command {
 			if passed < ran {
 				return errFailed
 			}
-			return nil
+			return errors.Join(refused...)
 		},
 	}
 	cmd.Flags().StringVar(&backend, "backend", "auto", "auto, netns, inproc or all")
@@ -140,15 +163,12 @@ func checkCommand() *cobra.Command {
 		Short: "Check scenario files without running them",
 		Args:  cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, files []string) error {
-			for _, f := range files {
-				s, err := spec.Load(f)
-				if err == nil {
-					_, err = scenarios.Compile(s)
-				}
-				if err != nil {
-					return err
-				}
-				fmt.Fprintf(cmd.OutOrStdout(), "%s: %d UEs, %d steps: ok\n", f, len(s.Devices), len(s.Steps))
+			specs, err := load(files)
+			if err != nil {
+				return err
+			}
+			for i, s := range specs {
+				fmt.Fprintf(cmd.OutOrStdout(), "%s: %d UEs, %d steps: ok\n", files[i], len(s.Devices), len(s.Steps))
 			}
 			return nil
 		},
@@ -166,14 +186,14 @@ func upCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			bs, err := backends(backend)
+			s, err := spec.Load(files[0])
 			if err != nil {
 				return err
 			}
-			if len(bs) != 1 {
-				return errors.New("up takes one backend")
+			if backend == "all" {
+				return errors.New("up takes one backend: auto, netns or inproc")
 			}
-			s, err := spec.Load(files[0])
+			bs, err := backends(backend, s)
 			if err != nil {
 				return err
 			}
@@ -209,22 +229,19 @@ func execCommand() *cobra.Command {
 		Use:   "exec NODE -- CMD...",
 		Short: "Run a program in the namespace of a node of a topology that is up",
 		Args:  cobra.MinimumNArgs(2),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: func(_ *cobra.Command, args []string) error {
+			path, err := exec.LookPath(args[1])
+			if err != nil {
+				return err
+			}
 			ns, err := netnsrun.Enter(run, args[0])
 			if err != nil {
 				return err
 			}
 			defer ns.Close()
-			c := exec.CommandContext(cmd.Context(), args[1], args[2:]...)
-			c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
-			if err := ns.Start(c); err != nil {
-				return err
-			}
-			err = c.Wait()
-			if e, ok := errors.AsType[*exec.ExitError](err); ok && e.ExitCode() >= 0 {
-				return exitCode(e.ExitCode())
-			}
-			return err
+			// The program takes this one's place: the terminal, signals and the exit
+			// code are its own.
+			return ns.Do(func() error { return syscall.Exec(path, args[1:], os.Environ()) })
 		},
 	}
 	cmd.Flags().StringVar(&run, "run", "", "run ID, when several topologies are up")
@@ -234,7 +251,7 @@ func execCommand() *cobra.Command {
 func cleanCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "clean",
-		Short: "Remove the namespaces, links and processes of runs that crashed",
+		Short: "Remove the namespaces, links, processes and directories of runs that crashed",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			removed, alive, err := netnsrun.Clean()
@@ -243,6 +260,9 @@ func cleanCommand() *cobra.Command {
 			}
 			for _, r := range alive {
 				fmt.Fprintf(cmd.OutOrStdout(), "run %s is alive: left alone\n", r)
+			}
+			if len(removed)+len(alive) == 0 && err == nil {
+				fmt.Fprintln(cmd.OutOrStdout(), "nothing to remove")
 			}
 			return err
 		},

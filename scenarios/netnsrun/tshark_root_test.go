@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/simreach/simreach/internal/testenv"
 	"github.com/simreach/simreach/netns/netnstest"
 	"github.com/simreach/simreach/scenarios/plan"
-	"github.com/simreach/simreach/internal/testenv"
 	"github.com/simreach/simreach/scenarios/scenariotest"
 )
 
