@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 
@@ -57,17 +58,24 @@ func (Backend) Start(ctx context.Context, s *spec.Spec, o lab.Options) (lab.Lab,
 	if err != nil {
 		return nil, err
 	}
-	for _, n := range plan.Nodes(s) {
-		u, ok := l.units[n]
+	if err := l.start(ctx); err != nil {
+		return nil, errors.Join(err, l.Close(context.WithoutCancel(ctx)))
+	}
+	return l, nil
+}
+
+func (t *topology) start(ctx context.Context) error {
+	for _, n := range plan.Nodes(t.spec) {
+		u, ok := t.units[n]
 		if !ok {
 			continue // a client
 		}
 		if err := u.start(ctx); err != nil {
-			return nil, errors.Join(err, l.Close(ctx))
+			return err
 		}
-		l.started = append(l.started, u)
+		t.started = append(t.started, u)
 	}
-	return l, nil
+	return nil
 }
 
 // topology implements lab.Lab.
@@ -87,7 +95,7 @@ type topology struct {
 func newTopology(s *spec.Spec, o lab.Options) (*topology, error) {
 	t := &topology{spec: s, log: o.Log, secrets: plan.NewSecrets()}
 	if o.Dir != "" {
-		f, err := os.Create(o.Dir + "/simreach.log")
+		f, err := os.Create(filepath.Join(o.Dir, "simreach.log"))
 		if err != nil {
 			return nil, fmt.Errorf("log: %w", err)
 		}
@@ -116,10 +124,10 @@ func (t *topology) closeLog() error {
 }
 
 // Close implements lab.Lab.
-func (t *topology) Close(context.Context) error {
+func (t *topology) Close(ctx context.Context) error {
 	var errs []error
 	for i := len(t.started) - 1; i >= 0; i-- {
-		errs = append(errs, t.started[i].end())
+		errs = append(errs, t.started[i].end(ctx))
 	}
 	t.started = nil
 	if t.store != "" {
@@ -146,15 +154,6 @@ func (t *topology) Client(name string) (lab.Client, bool) {
 
 // Manager implements lab.Lab.
 func (t *topology) Manager() lab.Manager { return t.manager }
-
-// Nodes implements lab.Lab.
-func (t *topology) Nodes() []string {
-	out := plan.Nodes(t.spec)
-	for _, d := range t.spec.Devices {
-		out = append(out, d.Name)
-	}
-	return out
-}
 
 // Describe implements lab.Lab.
 func (t *topology) Describe() []lab.Place {

@@ -31,7 +31,8 @@ type links struct {
 func newLinks(s *spec.Spec, dir string) (*links, error) {
 	l := &links{
 		n2: memnet.New(memnet.Config{}), n3: memnet.New(memnet.Config{Queue: 8192}), n4: memnet.New(memnet.Config{}),
-		// Runs side by side on one machine take different corners of loopback.
+		// Runs side by side on one machine take different corners of loopback, in all
+		// likelihood: there are 32768.
 		loopback: [3]byte{127, byte(64 + rand.N(128)), byte(rand.N(256))},
 		n6Files:  map[string]*capture.File{},
 	}
@@ -73,8 +74,8 @@ func (l *links) close() error {
 
 // host returns the loopback address that stands for a node on a TCP network.
 func (l *links) host(s *spec.Spec, node, network string) netip.Addr {
-	// The last two octets of the planned address are unique within the topology;
-	// loopback leaves us one, so the networks are folded into it by role.
+	// The last two octets of a planned address are unique on the networks that carry
+	// TCP: each run turns them into others with its corner.
 	a := plan.On(s, node, network).As4()
 	return netip.AddrFrom4([4]byte{l.loopback[0], l.loopback[1], l.loopback[2] ^ a[2], a[3]})
 }

@@ -66,11 +66,14 @@ func (n labNode) Address() netip.Addr { return n.addr }
 
 // Kill implements lab.Node: the components end; within one process there is
 // nothing more abrupt.
-func (n labNode) Kill(context.Context) error {
+func (n labNode) Kill(ctx context.Context) error {
 	if n.unit == nil {
 		return fmt.Errorf("%s: %w", n.name, lab.ErrNoProcess)
 	}
-	return n.unit.end()
+	if n.unit.called {
+		return fmt.Errorf("%w: in one process others call the %s directly; use --backend netns", lab.ErrUnsupported, n.name)
+	}
+	return n.unit.end(ctx)
 }
 
 // Start implements lab.Node.

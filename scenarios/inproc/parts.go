@@ -29,14 +29,15 @@ import (
 	"github.com/simreach/simreach/ue/gnb"
 )
 
-// parts is what the components find each other by. Restarting a unit replaces its
-// entry; the others look it up at every use.
+// parts is what the components find each other by.
 type parts struct {
-	udm *udm.UDM
+	udm *udm.UDM // it and the SMF are handed to those who call them, and stay
 	smf *smf.SMF
-	ues map[string]plan.Device
+	ues map[string]plan.Device // steps run one after another, so a restart needs no lock
 
-	mu   sync.Mutex // guards what follows
+	// mu guards what follows. Restarting a unit replaces its entry; the others look
+	// it up at every use.
+	mu   sync.Mutex
 	amf  *amf.AMF
 	gnbs map[string]*gnb.GNB
 	upfs map[string]*upf.UPF
@@ -55,26 +56,26 @@ const (
 func (t *topology) assemble() {
 	t.parts = parts{ues: map[string]plan.Device{}, gnbs: map[string]*gnb.GNB{}, upfs: map[string]*upf.UPF{}, n6s: map[string]*n6{}, recoveries: map[string]time.Time{}}
 	t.units = map[string]*unit{
-		"udm":     {name: "udm", open: t.openUDM},
-		"smf":     {name: "smf", open: t.openSMF},
+		"udm":     {name: "udm", open: t.openUDM, called: true},
+		"smf":     {name: "smf", open: t.openSMF, called: true},
 		"amf":     {name: "amf", open: t.openAMF},
 		"manager": {name: "manager", open: t.openManager},
 		plan.UEs:  {name: plan.UEs, open: t.openUEs},
 	}
-	add := func(name string, open func(context.Context) ([]component, error)) {
+	add := func(name string, open func() ([]component, error)) {
 		t.units[name] = &unit{name: name, open: open}
 	}
 	for _, u := range t.spec.UPFs {
-		add(u.Name, func(ctx context.Context) ([]component, error) { return t.openUPF(u) })
+		add(u.Name, func() ([]component, error) { return t.openUPF(u) })
 	}
 	for _, r := range t.spec.InnerRelays {
-		add(r.Name, func(ctx context.Context) ([]component, error) { return t.openInner(r) })
+		add(r.Name, func() ([]component, error) { return t.openInner(r) })
 	}
 	for _, r := range t.spec.OuterRelays {
-		add(r.Name, func(ctx context.Context) ([]component, error) { return t.openOuter(r) })
+		add(r.Name, func() ([]component, error) { return t.openOuter(r) })
 	}
 	for i, g := range t.spec.GNBs {
-		add(g.Name, func(ctx context.Context) ([]component, error) { return t.openGNB(i) })
+		add(g.Name, func() ([]component, error) { return t.openGNB(i) })
 	}
 }
 
@@ -94,7 +95,7 @@ func newIdle() idle {
 func (i idle) Ready() <-chan struct{}        { return i.ready }
 func (i idle) Run(ctx context.Context) error { <-ctx.Done(); return nil }
 
-func (t *topology) openUDM(context.Context) ([]component, error) {
+func (t *topology) openUDM() ([]component, error) {
 	u, err := udm.New(plan.UDM(t.spec), udm.Deps{Log: t.log})
 	if err != nil {
 		return nil, err
@@ -103,7 +104,7 @@ func (t *topology) openUDM(context.Context) ([]component, error) {
 	return []component{newIdle()}, nil
 }
 
-func (t *topology) openSMF(context.Context) ([]component, error) {
+func (t *topology) openSMF() ([]component, error) {
 	n4, err := t.links.n4.ListenUDP(t.at("smf", plan.N4, portPFCP))
 	if err != nil {
 		return nil, err
@@ -127,7 +128,7 @@ func (t *topology) openSMF(context.Context) ([]component, error) {
 	return []component{s}, nil
 }
 
-func (t *topology) openAMF(context.Context) ([]component, error) {
+func (t *topology) openAMF() ([]component, error) {
 	carrier, err := t.links.n2.ListenIP(plan.On(t.spec, "amf", plan.N2), ipprotoSCTP)
 	if err != nil {
 		return nil, err
@@ -245,7 +246,7 @@ func (t *topology) air(name string) (ue.Air, error) {
 	return g, nil
 }
 
-func (t *topology) openUEs(context.Context) ([]component, error) {
+func (t *topology) openUEs() ([]component, error) {
 	var out []component
 	for _, d := range t.spec.Devices {
 		cfg, err := plan.UE(t.spec, d)
@@ -290,7 +291,7 @@ func (t *topology) control() rpc.ClientConfig {
 	}
 }
 
-func (t *topology) openManager(context.Context) ([]component, error) {
+func (t *topology) openManager() ([]component, error) {
 	rest := netip.AddrPortFrom(t.links.host(t.spec, "manager", plan.Public), plan.PortREST)
 	c := &node.Manager{
 		Manager: plan.Manager(t.spec, t.secrets),

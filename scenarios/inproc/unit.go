@@ -5,7 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 )
+
+// stopTimeout is how long a unit's components may take to end.
+const stopTimeout = 10 * time.Second
 
 // component is what every part of the testbed looks like to its starter.
 type component interface {
@@ -18,7 +22,10 @@ type component interface {
 type unit struct {
 	name string
 	// open makes the components anew and opens what they need. Their Run closes it.
-	open func(ctx context.Context) ([]component, error)
+	open func() ([]component, error)
+	// called says that others hold on to the components and call them directly: the
+	// unit cannot be killed under them.
+	called bool
 
 	mu     sync.Mutex // guards what follows; Kill and Start come from steps
 	cancel context.CancelFunc
@@ -33,7 +40,7 @@ func (u *unit) start(ctx context.Context) error {
 	if u.cancel != nil {
 		return fmt.Errorf("start %s: it runs already", u.name)
 	}
-	cs, err := u.open(ctx)
+	cs, err := u.open()
 	if err != nil {
 		return fmt.Errorf("start %s: %w", u.name, err)
 	}
@@ -48,31 +55,39 @@ func (u *unit) start(ctx context.Context) error {
 		case <-c.Ready():
 		case err := <-u.done:
 			u.n--
-			return fmt.Errorf("start %s: it ended before it was ready: %w", u.name, errors.Join(err, u.endLocked()))
+			return fmt.Errorf("start %s: it ended before it was ready: %w", u.name, errors.Join(err, u.endLocked(context.WithoutCancel(ctx))))
 		case <-ctx.Done():
-			return fmt.Errorf("start %s: not ready: %w", u.name, errors.Join(ctx.Err(), u.endLocked()))
+			return fmt.Errorf("start %s: not ready: %w", u.name, errors.Join(ctx.Err(), u.endLocked(context.WithoutCancel(ctx))))
 		}
 	}
 	return nil
 }
 
-// end stops the components and joins them.
-func (u *unit) end() error {
+// end stops the components and joins them. One that does not end before ctx does,
+// or within stopTimeout, is given up: that is a fault, and its goroutines stay.
+func (u *unit) end(ctx context.Context) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return u.endLocked()
+	return u.endLocked(ctx)
 }
 
-func (u *unit) endLocked() error {
+func (u *unit) endLocked(ctx context.Context) error {
 	if u.cancel == nil {
 		return nil
 	}
 	u.cancel()
 	u.cancel = nil
+	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
 	var errs []error
 	for range u.n {
-		if err := <-u.done; err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", u.name, err))
+		select {
+		case err := <-u.done:
+			if err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", u.name, err))
+			}
+		case <-ctx.Done():
+			return errors.Join(append(errs, fmt.Errorf("%s does not end: %w", u.name, ctx.Err()))...)
 		}
 	}
 	return errors.Join(errs...)

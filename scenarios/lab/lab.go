@@ -48,12 +48,11 @@ type Lab interface {
 	Client(name string) (Client, bool)
 	// Node finds any node by name: a network function, a relay, a client or a UE.
 	Node(name string) (Node, bool)
-	// Nodes lists the names of all nodes in a fixed order.
-	Nodes() []string
 	Manager() Manager
 	// Describe tells a person how to reach each part.
 	Describe() []Place
-	// Close stops and removes everything, and returns once that is done.
+	// Close stops and removes everything, and returns once that is done. What has not
+	// ended by itself when ctx ends is killed, or given up where there is no process.
 	Close(ctx context.Context) error
 }
 

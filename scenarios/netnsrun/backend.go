@@ -77,7 +77,7 @@ func (b Backend) Start(ctx context.Context, s *spec.Spec, o lab.Options) (lab.La
 	_, _ = rand.Read(id) // never fails
 	r := &running{spec: s, run: hex.EncodeToString(id), secrets: plan.NewSecrets(), roles: map[string]*role{}, host: o.HostAccess}
 	if err := r.start(ctx, b.binary, o); err != nil {
-		return nil, errors.Join(err, r.Close(ctx))
+		return nil, errors.Join(err, r.Close(context.WithoutCancel(ctx)))
 	}
 	return r, nil
 }
@@ -137,8 +137,8 @@ func (r *running) start(ctx context.Context, binary string, o lab.Options) (err 
 }
 
 // Close implements lab.Lab.
-func (r *running) Close(context.Context) error {
-	errs := []error{r.end()}
+func (r *running) Close(ctx context.Context) error {
+	errs := []error{r.end(ctx)}
 	if r.control != nil {
 		r.control.CloseIdleConnections()
 	}
@@ -156,7 +156,7 @@ func (r *running) Close(context.Context) error {
 
 // end ends the processes: first the UEs, which deregister, then the gNBs, and then
 // the rest at once.
-func (r *running) end() error {
+func (r *running) end(ctx context.Context) error {
 	stages := make([][]*role, 3)
 	for _, x := range r.started {
 		switch x.args[0] {
@@ -174,7 +174,7 @@ func (r *running) end() error {
 		ended := make([]error, len(stage))
 		var wg sync.WaitGroup
 		for i, x := range stage {
-			wg.Go(func() { ended[i] = x.end(false) })
+			wg.Go(func() { ended[i] = x.end(ctx, false) })
 		}
 		wg.Wait()
 		errs = append(errs, ended...)
@@ -214,15 +214,6 @@ func (c client) Dial(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
 
 // Manager implements lab.Lab.
 func (r *running) Manager() lab.Manager { return r.manager }
-
-// Nodes implements lab.Lab.
-func (r *running) Nodes() []string {
-	out := plan.Nodes(r.spec)
-	for _, d := range r.spec.Devices {
-		out = append(out, d.Name)
-	}
-	return out
-}
 
 // Node implements lab.Lab.
 func (r *running) Node(name string) (lab.Node, bool) {
@@ -266,12 +257,12 @@ func (n labNode) Exec(ctx context.Context, c lab.Command) (lab.Process, error) {
 }
 
 // Kill implements lab.Node.
-func (n labNode) Kill(context.Context) error {
+func (n labNode) Kill(ctx context.Context) error {
 	x, ok := n.r.roles[n.name]
 	if !ok {
 		return fmt.Errorf("%s: %w", n.name, lab.ErrNoProcess)
 	}
-	return x.end(true)
+	return x.end(ctx, true)
 }
 
 // Start implements lab.Node.

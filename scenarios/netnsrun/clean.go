@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/simreach/simreach/netns"
 )
 
@@ -29,14 +31,32 @@ func lockRun(run string) (*os.File, error) {
 	if err := os.MkdirAll(stateDir, 0o755); err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
-	f, err := os.OpenFile(filepath.Join(stateDir, run+".lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	for {
+		f, err := os.OpenFile(filepath.Join(stateDir, run+".lock"), os.O_CREATE|os.O_RDWR, 0o644)
+		if err != nil {
+			return nil, fmt.Errorf("lock run %s: %w", run, err)
+		}
+		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+			return nil, errors.Join(fmt.Errorf("lock run %s: %w", run, err), f.Close())
+		}
+		if named(f) {
+			return f, nil
+		}
+		// Between open and lock its last holder removed it: a lock that nobody sees.
+		if err := f.Close(); err != nil {
+			return nil, fmt.Errorf("lock run %s: %w", run, err)
+		}
+	}
+}
+
+// named reports whether a file still has the name that it was opened by.
+func named(f *os.File) bool {
+	mine, err := f.Stat()
 	if err != nil {
-		return nil, fmt.Errorf("lock run %s: %w", run, err)
+		return false
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("lock run %s: %w", run, err), f.Close())
-	}
-	return f, nil
+	there, err := os.Stat(f.Name())
+	return err == nil && os.SameFile(mine, there)
 }
 
 // note adds directories to a run's lock file, for Clean to remove after a crash.
@@ -115,7 +135,7 @@ func removeRun(run string) error {
 	names, err := netns.List(netns.Prefix + run + "-")
 	errs := []error{err}
 	for _, n := range names {
-		errs = append(errs, endProcesses(n), netns.Remove(n))
+		errs = append(errs, removeNamespace(n))
 	}
 	links, err := netns.HostLinks(hostLink(run))
 	errs = append(errs, err)
@@ -123,6 +143,17 @@ func removeRun(run string) error {
 		errs = append(errs, netns.RemoveHostLink(l))
 	}
 	return errors.Join(errs...)
+}
+
+func removeNamespace(name string) error {
+	ns, err := netns.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return errors.Join(err, netns.Remove(name))
+	}
+	return errors.Join(endProcesses(ns), ns.Close(), netns.Remove(name))
 }
 
 // removeDirs removes the directories that a run noted in its lock file.
@@ -138,31 +169,53 @@ func removeDirs(lock *os.File) error {
 	return errors.Join(errs...)
 }
 
-// endProcesses kills what still runs inside one of our namespaces: nothing else
-// can be there.
-func endProcesses(name string) error {
-	ns, err := netns.Open(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer ns.Close()
-	deadline := time.NewTimer(stopTimeout)
-	defer deadline.Stop()
+// endProcesses kills what still runs inside a namespace of ours and returns when it
+// has ended: nothing else can be there. A program of a scenario may have left its
+// process group, or somebody may have come in with exec.
+func endProcesses(ns *netns.NS) error {
+	deadline := time.Now().Add(stopTimeout)
 	for {
 		pids, err := ns.Processes()
 		if err != nil || len(pids) == 0 {
 			return err
 		}
 		for _, pid := range pids {
-			_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended meanwhile
+			if err := kill(ns, pid, deadline); err != nil {
+				return fmt.Errorf("namespace %s: process %d: %w", ns.Name(), pid, err)
+			}
 		}
-		select {
-		case <-deadline.C:
-			return fmt.Errorf("namespace %s: processes %v do not end", name, pids)
-		case <-time.After(10 * time.Millisecond): // the kernel has no event for "not my child ended"
+	}
+}
+
+// kill kills a process of the namespace, which need not be our child, and waits for
+// its end.
+func kill(ns *netns.NS, pid int, deadline time.Time) error {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	// What fd stands for cannot change any more: is it still what was found there?
+	if now, err := ns.Processes(); err != nil || !slices.Contains(now, pid) {
+		return err
+	}
+	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		return err
+	}
+	for {
+		left := time.Until(deadline)
+		if left <= 0 {
+			return errors.New("it does not end")
+		}
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(left.Milliseconds())+1)
+		if n > 0 {
+			return nil
+		}
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return err
 		}
 	}
 }

@@ -76,7 +76,7 @@ func (r *role) start(ctx context.Context) error {
 		close(done)
 	}()
 	if err := r.awaitReady(ctx, readyR); err != nil {
-		r.endLocked(true)
+		_ = r.endLocked(ctx, true) // err says more
 		return fmt.Errorf("start %s: %w%s", r.name, err, r.tail())
 	}
 	return nil
@@ -111,14 +111,15 @@ func (r *role) tail() string {
 	return "; its log ends with:\n" + string(b)
 }
 
-// end stops the process: by closing its input and waiting, or with SIGKILL.
-func (r *role) end(kill bool) error {
+// end stops the process: by closing its input and waiting, or with SIGKILL, which
+// also follows when ctx ends.
+func (r *role) end(ctx context.Context, kill bool) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.endLocked(kill)
+	return r.endLocked(ctx, kill)
 }
 
-func (r *role) endLocked(kill bool) error {
+func (r *role) endLocked(ctx context.Context, kill bool) error {
 	if r.cmd == nil {
 		return nil
 	}
@@ -126,19 +127,22 @@ func (r *role) endLocked(kill bool) error {
 		_ = r.cmd.Process.Kill() // it may have ended already
 	}
 	_ = r.feed.Close()
-	t := time.NewTimer(stopTimeout)
-	defer t.Stop()
+	ctx, cancel := context.WithTimeoutCause(ctx, stopTimeout, fmt.Errorf("%s are over", stopTimeout))
+	defer cancel()
 	var late error
 	select {
 	case <-r.done:
-	case <-t.C:
-		_ = r.cmd.Process.Kill()
+	case <-ctx.Done():
+		_ = r.cmd.Process.Kill() // it may have ended just now
 		<-r.done
-		late = fmt.Errorf("%s did not end within %s and was killed", r.name, stopTimeout)
+		late = fmt.Errorf("%s did not end by itself and was killed: %w", r.name, context.Cause(ctx))
 	}
 	ended := r.ended
 	r.cmd = nil
-	if kill || late != nil {
+	if kill {
+		return nil
+	}
+	if late != nil {
 		return late
 	}
 	if ended != nil {

@@ -205,7 +205,7 @@ func (t *topology) remove() error {
 		errs = append(errs, l.Close())
 	}
 	for _, ns := range t.nodes {
-		errs = append(errs, ns.Close(), netns.Remove(ns.Name()))
+		errs = append(errs, endProcesses(ns), ns.Close(), netns.Remove(ns.Name()))
 	}
 	if t.sw != nil {
 		errs = append(errs, t.sw.Close(), netns.Remove(t.sw.Name()))

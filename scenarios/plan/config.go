@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/simreach/simreach/internal/aka"
 	"github.com/simreach/simreach/internal/ident"
 	"github.com/simreach/simreach/manager"
 	"github.com/simreach/simreach/nf/amf"
@@ -108,10 +109,22 @@ func SMF(s *spec.Spec, n4 netip.AddrPort, upf func(name string) netip.AddrPort) 
 	return c
 }
 
+// The home network's keys are those of the test data in TS 33.501 annex C.4: they
+// protect nobody, and a capture can be deciphered with them.
+const (
+	homeKeyA     = 27
+	homePrivateA = "c53c22208b61860b06c62e5406a7b330c2b577aa5558981510d128247d38bd1d"
+	homeKeyB     = 28
+	homePrivateB = "f1ab1074477ebcc7f554ea1c5fc368b1616730155e0041ac447d6301975fecda"
+)
+
 // UDM returns the UDM's configuration: a subscription for every UE that is not
 // unknown to the network.
 func UDM(s *spec.Spec) udm.Config {
-	c := udm.Config{PLMN: s.Network()}
+	c := udm.Config{PLMN: s.Network(), HomeKeys: []udm.HomeKey{
+		{ID: homeKeyA, Scheme: "A", PrivateKey: homePrivateA},
+		{ID: homeKeyB, Scheme: "B", PrivateKey: homePrivateB},
+	}}
 	for _, d := range s.Devices {
 		if d.Unknown {
 			continue
@@ -164,6 +177,9 @@ func UE(s *spec.Spec, d spec.Device) (ue.Config, error) {
 	if err := c.OPc.UnmarshalText([]byte(d.OPc)); err != nil {
 		return ue.Config{}, err
 	}
+	if err := conceal(&c, d.SUCI); err != nil {
+		return ue.Config{}, err
+	}
 	for i, x := range d.Sessions {
 		n, err := ident.ParseSNSSAI(x.Slice)
 		if err != nil {
@@ -175,6 +191,25 @@ func UE(s *spec.Spec, d spec.Device) (ue.Config, error) {
 		}
 	}
 	return c, nil
+}
+
+// conceal gives a USIM the home network's public key of a SUCI protection scheme.
+func conceal(c *ue.Config, scheme string) error {
+	var private string
+	var public func([]byte) ([]byte, error)
+	switch scheme {
+	case "A":
+		c.Scheme, c.HomeKeyID, private, public = 1, homeKeyA, homePrivateA, aka.PublicA
+	case "B":
+		c.Scheme, c.HomeKeyID, private, public = 2, homeKeyB, homePrivateB, aka.PublicB
+	default:
+		return nil
+	}
+	key, err := hex.DecodeString(private)
+	if err == nil {
+		c.HomeKey, err = public(key)
+	}
+	return err
 }
 
 // Services returns what runs on a device.

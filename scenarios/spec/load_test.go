@@ -69,7 +69,7 @@ func TestWhatIsWrongIsToldWithItsPlace(t *testing.T) {
 		{add(ue + ", unknown: \"yes\"}]\n"), "5:51: unknown is not true or false (write true or false)"},
 		{add(ue + ", services: [{kind: http, port: 70000}]}]\n"), "5:72: port is not in range (0 to 65535)"},
 		{add(ue + ", services: [{kind: http, port: -1}]}]\n"), "5:72: port is not in range (0 to 65535)"},
-		{add(ue + ", gnb: [x]}]\n"), `5:42: unknown field "gnb" (there are name, count, imsi, sim_id, key, opc, usim_key, unknown, gnbs, group, sessions, services)`},
+		{add(ue + ", gnb: [x]}]\n"), `5:42: unknown field "gnb" (there are name, count, imsi, sim_id, key, opc, usim_key, suci, unknown, gnbs, group, sessions, services)`},
 		{add(ue + ", gnbs: x}]\n"), "5:48: gnbs is not a list (put it in [ ])"},
 		{add("needs: netns\n"), "5:8: needs is not a mapping (write {backend: ..., programs: ...} or some of it)"},
 		{add("ues:\n  name: a\n"), "6:3: ues is not a list (put it in [ ])"},
@@ -226,7 +226,7 @@ func TestDefaultsAreFilledIn(t *testing.T) {
 		t.Errorf("security: %s", diff)
 	}
 	want := []spec.Device{{IMSI: "001010000000001", UE: spec.UE{
-		Name: "a", IMSI: "001010000000001", SIMID: "8988001010000000001", Key: spec.DefaultKey, OPc: spec.DefaultOPc, USIMKey: spec.DefaultKey,
+		Name: "a", IMSI: "001010000000001", SIMID: "8988001010000000001", Key: spec.DefaultKey, OPc: spec.DefaultOPc, USIMKey: spec.DefaultKey, SUCI: "null",
 		GNBs: []string{"gnb1"}, Sessions: []spec.Session{{DNN: "internet", Slice: "1", AMBR: 1_000_000_000}},
 	}}}
 	if diff := cmp.Diff(want, s.Devices); diff != "" {

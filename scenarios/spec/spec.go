@@ -113,6 +113,7 @@ type UE struct {
 	Key      string    `yaml:"key"`    // 32 hexadecimal digits; empty means the test key of TS 35.208 set 1
 	OPc      string    `yaml:"opc"`
 	USIMKey  string    `yaml:"usim_key"` // what the USIM holds, when it differs from the network's key
+	SUCI     string    `yaml:"suci"`     // how the SUPI is concealed: "null", "A" or "B" (ECIES profiles); empty means null
 	Unknown  bool      `yaml:"unknown"`  // true: the network has no subscription for it
 	GNBs     []string  `yaml:"gnbs"`     // in order of preference; empty means all
 	Group    string    `yaml:"group"`    // UE group, for UPF selection

@@ -67,6 +67,9 @@ func (s *Spec) fillDefaults() {
 		if u.OPc == "" {
 			u.OPc = DefaultOPc
 		}
+		if u.SUCI == "" {
+			u.SUCI = "null"
+		}
 		if u.USIMKey == "" {
 			u.USIMKey = u.Key
 		}
@@ -377,6 +380,9 @@ func (s *Spec) checkUEs() error {
 func (s *Spec) checkUE(at string, u UE) error {
 	if u.Count < 0 {
 		return s.at(at+".count", "1 or more", "count of UE %s is negative", u.Name)
+	}
+	if u.SUCI != "null" && u.SUCI != "A" && u.SUCI != "B" {
+		return s.at(at+".suci", "null, A or B", "unknown SUCI protection scheme %q", u.SUCI)
 	}
 	for _, k := range []struct{ field, value string }{{"key", u.Key}, {"opc", u.OPc}, {"usim_key", u.USIMKey}} {
 		if b, err := hex.DecodeString(k.value); err != nil || len(b) != 16 {

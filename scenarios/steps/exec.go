@@ -14,8 +14,8 @@ import (
 	"github.com/simreach/simreach/scenarios/spec"
 )
 
-// execArgs: a program runs on a node. Arguments, environment and input may hold
-// ${access.NAME.host}, ${access.NAME.port}, ${node.NAME.address} and ${dir}.
+// execArgs: a program runs on a node. Arguments, environment and input may hold the
+// values that knownValues lists.
 type execArgs struct {
 	Node   string            `yaml:"node"`
 	Run    []string          `yaml:"run"`
@@ -113,13 +113,14 @@ func (a execArgs) background(ctx context.Context, e *Env, n lab.Node, cmd lab.Co
 		return fmt.Errorf("exec %s: %w", a.Run[0], err)
 	}
 	e.mu.Lock()
-	if _, taken := e.processes[a.As]; taken {
+	if _, taken := e.programs[a.As]; taken {
 		e.mu.Unlock()
 		_ = p.Stop()
 		_, _ = p.Wait()
 		return fmt.Errorf("a program called %q already runs", a.As)
 	}
-	e.processes[a.As] = p
+	b := watch(p)
+	e.programs[a.As] = b
 	e.mu.Unlock()
 	if a.Ready == "" {
 		return nil
@@ -127,9 +128,43 @@ func (a execArgs) background(ctx context.Context, e *Env, n lab.Node, cmd lab.Co
 	select {
 	case <-w.seen:
 		return nil
+	case <-b.ended:
+		if w.ready() {
+			return nil
+		}
+		if b.err != nil {
+			return fmt.Errorf("exec %s: it ended before %q appeared in its output: %q: %w", a.Run[0], a.Ready, w.tail(), b.err)
+		}
+		return fmt.Errorf("exec %s: it ended with exit code %d before %q appeared in its output: %q", a.Run[0], b.code, a.Ready, w.tail())
 	case <-ctx.Done():
 		return fmt.Errorf("exec %s: %q did not appear in its output: %q: %w", a.Run[0], a.Ready, w.tail(), ctx.Err())
 	}
+}
+
+// program is a program in the background.
+type program struct {
+	lab.Process
+	ended chan struct{} // closed when it has been waited for
+	code  int           // valid once ended is closed
+	err   error         // the same
+}
+
+// watch waits for p, until stop at the latest.
+func watch(p lab.Process) *program {
+	b := &program{Process: p, ended: make(chan struct{})}
+	go func() {
+		defer close(b.ended)
+		b.code, b.err = p.Wait()
+	}()
+	return b
+}
+
+// stop ends the program, if it has not ended by itself, and joins its waiter. How it
+// ends after a signal does not matter.
+func (b *program) stop() error {
+	err := b.Stop()
+	<-b.ended
+	return err
 }
 
 // watcher closes seen once text has gone by. It keeps the first 64 KiB.
@@ -153,6 +188,12 @@ func (w *watcher) Write(p []byte) (int, error) {
 		close(w.seen)
 	}
 	return len(p), nil
+}
+
+func (w *watcher) ready() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.done
 }
 
 func (w *watcher) tail() string {
@@ -181,15 +222,13 @@ func compileStop(_ *spec.Spec, st spec.Step) (Action, error) {
 	}
 	return func(_ context.Context, e *Env) error {
 		e.mu.Lock()
-		p, ok := e.processes[a.Program]
-		delete(e.processes, a.Program)
+		p, ok := e.programs[a.Program]
+		delete(e.programs, a.Program)
 		e.mu.Unlock()
 		if !ok {
 			return fmt.Errorf("no program is called %q", a.Program)
 		}
-		err := p.Stop()
-		_, _ = p.Wait() // stopped: the code is that of the signal
-		if err != nil {
+		if err := p.stop(); err != nil {
 			return fmt.Errorf("stop %s: %w", a.Program, err)
 		}
 		return nil

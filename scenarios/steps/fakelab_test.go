@@ -105,7 +105,6 @@ func (l *fakeLab) UE(name string) (lab.UE, bool) {
 }
 func (l *fakeLab) Client(name string) (lab.Client, bool)      { return fakeClient{l, name}, true }
 func (l *fakeLab) Node(name string) (lab.Node, bool)          { return fakeNode{l, name}, name != "amf" }
-func (l *fakeLab) Nodes() []string                            { return nil }
 func (l *fakeLab) Manager() lab.Manager                       { return l }
 func (l *fakeLab) Describe() []lab.Place                      { return nil }
 func (l *fakeLab) Close(context.Context) error                { return nil }

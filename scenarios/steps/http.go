@@ -86,7 +86,7 @@ func (a httpArgs) get(ctx context.Context, dial func(context.Context, netip.Addr
 		return fmt.Errorf("want status %d, got %d", a.Status, resp.StatusCode)
 	}
 	if want := strings.ReplaceAll(a.Body, "${ue.imsi}", string(g.IMSI)); !strings.Contains(string(body), want) {
-		return fmt.Errorf("want a body with %q, got %q", want, body)
+		return fmt.Errorf("want a body with %q, got %q", want, tail(string(body)))
 	}
 	return nil
 }

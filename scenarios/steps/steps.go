@@ -66,10 +66,10 @@ type Env struct {
 	// Scratch is a directory for the run's files; steps see it as ${dir}.
 	Scratch string
 
-	mu        sync.Mutex // guards what follows: a step may work in parallel
-	accesses  map[string][]grant
-	conns     map[string]net.Conn
-	processes map[string]lab.Process
+	mu       sync.Mutex // guards what follows: a step may work in parallel
+	accesses map[string][]grant
+	conns    map[string]net.Conn
+	programs map[string]*program // in the background
 }
 
 // grant is one access with the UE it was asked for.
@@ -82,9 +82,9 @@ type grant struct {
 func NewEnv(l lab.Lab, scratch string) *Env {
 	return &Env{
 		Lab: l, Scratch: scratch,
-		accesses:  map[string][]grant{},
-		conns:     map[string]net.Conn{},
-		processes: map[string]lab.Process{},
+		accesses: map[string][]grant{},
+		conns:    map[string]net.Conn{},
+		programs: map[string]*program{},
 	}
 }
 
@@ -96,11 +96,10 @@ func (e *Env) Close() error {
 	for _, c := range e.conns {
 		_ = c.Close() // it may be cut already, which is what many scenarios are about
 	}
-	for name, p := range e.processes {
-		if err := p.Stop(); err != nil {
+	for name, p := range e.programs {
+		if err := p.stop(); err != nil {
 			errs = append(errs, fmt.Errorf("stop %s: %w", name, err))
 		}
-		_, _ = p.Wait() // stopped: the code is that of the signal
 	}
 	return errors.Join(errs...)
 }
@@ -119,7 +118,7 @@ func each[T any](ctx context.Context, items []T, f func(context.Context, T) erro
 	return g.Wait()
 }
 
-// devices returns the names of the UEs that match a name or a pattern ("ue-*").
+// devices returns the UEs that match a name or a pattern ("ue-*").
 func devices(s *spec.Spec, st spec.Step, pattern string) ([]spec.Device, error) {
 	var out []spec.Device
 	for _, d := range s.Devices {

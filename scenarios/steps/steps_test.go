@@ -171,6 +171,7 @@ func TestStepsFail(t *testing.T) {
 		"exec, no address":    {steps: "  - exec: {node: client1, run: [cat, '${ue.other.address}']}\n", want: "other has no address now"},
 		"exec, name twice":    {steps: "  - exec: {node: client1, run: [daemon], as: d}\n  - exec: {node: client1, run: [daemon], as: d}\n", want: `a program called "d" already runs`},
 		"exec, never ready":   {steps: "  - exec: {node: client1, run: [daemon], as: d, ready: tomorrow}\n    timeout: 20ms\n", want: `exec daemon: "tomorrow" did not appear in its output: "starting\nServer listening\n": context deadline exceeded`},
+		"exec, ends first":    {steps: "  - exec: {node: client1, run: ['false'], as: d, ready: Server}\n", want: `exec false: it ended with exit code 1 before "Server" appeared in its output: "it went wrong\n"`},
 		"stop, unknown":       {steps: "  - stop: {program: d}\n", want: `no program is called "d"`},
 		"kill":                {steps: "  - kill: {node: upf1}\n", fail: map[string]error{"kill upf1": lab.ErrNoProcess}, want: "kill upf1: this node has no process of its own on this backend"},
 		"start":               {steps: "  - start: {node: upf1}\n", fail: map[string]error{"start upf1": broken}, want: "start upf1: broken"},
