@@ -188,11 +188,25 @@ func TestConfigurationErrorsHaveAPlace(t *testing.T) {
 		{"relay-inner", "relay: {dial_timeout: soon}\n", ":1:23: "},
 		{"relay-outer", "relay: {ports: {first: 70000}}\n", ":1:24: "},
 		{"manager", "api: {listen: \"open\n", ":1:15: "},
+		// The YAML library would read an octal number, and 1, and the first of two files.
+		{"manager", "manager:\n  subscribers:\n    - {imsi: 001010000000001}\n", ":3:14: imsi is not a text (put it in quotes)"},
+		{"manager", "rpc: {secret: 4653}\n", ":1:15: secret is not a text (put it in quotes)"},
+		{"manager", "manager: {default_duration: 30}\n", ":1:29: default_duration is not a duration (write a number with a unit, such as 100ms, 10s or 2m)"},
+		{"upf", "upf: {n1: 1.5}\n", ":1:11: n1 is not a whole number (write decimal digits)"},
+		{"upf", "upf: {n1: 010}\n", ":1:11: n1 is not a whole number (write decimal digits)"},
+		{"upf", "upf: {network_instances: internet}\n", ":1:26: network_instances is not a list (put it in [ ])"},
+		{"upf", "upf: {n1: &x 1}\n", ":1:11: anchors, aliases and merge keys are not supported"},
+		{"upf", "upf: {n1: 1}\n---\nupf: {n1: 2}\n", ":3:1: more than one YAML document"},
 	} {
 		path := write(t, []byte(c.text))
 		_, err := Load(c.role, path)
 		if err == nil || !strings.HasPrefix(err.Error(), "configuration "+path+c.want) || strings.Contains(err.Error(), "465b") {
 			t.Errorf("%s %q\nwant %s\ngot  %v", c.role, c.text, c.want, err)
+		}
+	}
+	for _, text := range []string{"", "# nothing yet\n"} {
+		if _, err := Load("amf", write(t, []byte(text))); err != nil {
+			t.Errorf("%q: %v, want an empty configuration", text, err)
 		}
 	}
 	if _, err := Load("pgw", "x"); err == nil {

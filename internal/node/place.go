@@ -2,37 +2,57 @@ package node
 
 import (
 	"errors"
-	"fmt"
+	"reflect"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
-	"github.com/goccy/go-yaml/token"
+
+	"github.com/simreach/simreach/internal/strictyaml"
 )
 
-// configError says what is wrong in a configuration file and where: the YAML
-// library tells the place of its own errors only, and that of a value that its
-// type refuses (an address, a key) is found by decoding again. empty makes a
-// configuration to decode into.
-func configError(path string, text []byte, err error, empty func() Role) error {
-	var ye yaml.Error
-	if errors.As(err, &ye) {
-		return placed(path, ye.GetToken(), ye.GetMessage())
+// read decodes a configuration file into role, a pointer; an empty file leaves it as
+// it is. Errors are *strictyaml.Error.
+func read(r strictyaml.Reader, text []byte, role Role) error {
+	file, err := r.Parse(text)
+	if err != nil {
+		return err
 	}
-	file, perr := parser.ParseBytes(text, 0)
-	if perr != nil || len(file.Docs) != 1 || file.Docs[0].Body == nil {
-		return placed(path, nil, err.Error())
+	var root ast.Node
+	for _, d := range file.Docs {
+		switch {
+		case d.Body == nil:
+		case root != nil:
+			return r.NodeError(d.Body, "more than one YAML document", "keep one, without '---' between")
+		default:
+			root = d.Body
+		}
 	}
-	root := file.Docs[0].Body
-	n := culprit(root, func() bool { return yaml.NodeToValue(root, empty(), yaml.Strict()) != nil })
-	return placed(path, n.GetToken(), err.Error()) // without the value: it may be a key
+	if root == nil {
+		return nil
+	}
+	if err := r.Check(root, role); err != nil {
+		return err
+	}
+	if err := yaml.NodeToValue(root, role, yaml.Strict()); err != nil {
+		return refusal(r, root, err, func() any { return reflect.New(reflect.TypeOf(role).Elem()).Interface() })
+	}
+	return nil
 }
 
-func placed(path string, t *token.Token, message string) error {
-	if t != nil && t.Position != nil {
-		path = fmt.Sprintf("%s:%d:%d", path, t.Position.Line, t.Position.Column)
+// refusal says where the value is that its type refuses (an address, a key): the YAML
+// library tells the place of its own errors only, so it decodes again, into what empty
+// makes.
+func refusal(r strictyaml.Reader, root ast.Node, err error, empty func() any) error {
+	var ye yaml.Error
+	if errors.As(err, &ye) {
+		e := &strictyaml.Error{File: r.File, Line: 1, Column: 1, Message: ye.GetMessage()}
+		if t := ye.GetToken(); t != nil && t.Position != nil {
+			e.Line, e.Column = t.Position.Line, t.Position.Column
+		}
+		return e
 	}
-	return fmt.Errorf("configuration %s: %s", path, message)
+	n := culprit(root, func() bool { return yaml.NodeToValue(root, empty(), yaml.Strict()) != nil })
+	return r.NodeError(n, err.Error(), "")
 }
 
 // culprit returns the first value in n that makes decoding fail: it takes values in

@@ -13,8 +13,9 @@ import (
 	"log/slog"
 	"os"
 
-	"github.com/goccy/go-yaml"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/simreach/simreach/internal/strictyaml"
 )
 
 // Role is a configured role, ready to run.
@@ -39,10 +40,11 @@ func Roles() map[string]func() Role {
 	}
 }
 
-// Load reads a role's configuration file. Unknown keys are refused; an error names
-// the line and column.
+// Load reads a role's configuration file. Unknown keys are refused, and values not
+// written as the field's type; an error names line and column, and never repeats a
+// value: it may be a key.
 func Load(name, path string) (Role, error) {
-	make, ok := Roles()[name]
+	empty, ok := Roles()[name]
 	if !ok {
 		return nil, fmt.Errorf("unknown role %q", name)
 	}
@@ -50,9 +52,9 @@ func Load(name, path string) (Role, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
-	r := make()
-	if err := yaml.UnmarshalWithOptions(b, r, yaml.Strict()); err != nil {
-		return nil, configError(path, b, err, make)
+	r := empty()
+	if err := read(strictyaml.Reader{File: path, Secret: true}, b, r); err != nil {
+		return nil, fmt.Errorf("configuration %w", err)
 	}
 	return r, nil
 }
@@ -73,7 +75,7 @@ func ReadyOn(w io.WriteCloser, log *slog.Logger) func() {
 func UntilEOF(ctx context.Context, r io.Reader) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
 	go func() {
-		// It ends with the process, which outlives it by nothing.
+		// Nobody joins it: a read of standard input can end late, with the process.
 		_, _ = io.Copy(io.Discard, r)
 		cancel()
 	}()

@@ -47,18 +47,6 @@ type UEDevice struct {
 func (c *UE) Run(ctx context.Context, log *slog.Logger, ready func()) error {
 	g, ctx := errgroup.WithContext(ctx)
 	airs := map[string]ue.Air{}
-	for _, cfg := range c.GNBs {
-		user, err := dgram.Listen(ctx, netip.AddrPortFrom(c.Air, 0))
-		if err != nil {
-			return err
-		}
-		a, err := airlink.NewClient(cfg, airlink.ClientDeps{Log: log, User: user})
-		if err != nil {
-			return errors.Join(err, user.Close())
-		}
-		airs[cfg.Name] = a
-		g.Go(func() error { return a.Run(ctx) })
-	}
 	air := func(name string) (ue.Air, error) {
 		a, ok := airs[name]
 		if !ok {
@@ -69,6 +57,18 @@ func (c *UE) Run(ctx context.Context, log *slog.Logger, ready func()) error {
 	commanded := map[string]lab.UE{}
 	var opened []*netns.NS
 	start := func() error {
+		for _, cfg := range c.GNBs {
+			user, err := dgram.Listen(ctx, netip.AddrPortFrom(c.Air, 0))
+			if err != nil {
+				return fmt.Errorf("air of %s: %w", cfg.Name, err)
+			}
+			a, err := airlink.NewClient(cfg, airlink.ClientDeps{Log: log, User: user})
+			if err != nil {
+				return errors.Join(err, user.Close())
+			}
+			airs[cfg.Name] = a
+			g.Go(func() error { return a.Run(ctx) })
+		}
 		for _, d := range c.UEs {
 			u, err := d.start(ctx, g, log, air, func(ns *netns.NS) { opened = append(opened, ns) })
 			if err != nil {
@@ -88,7 +88,7 @@ func (c *UE) Run(ctx context.Context, log *slog.Logger, ready func()) error {
 		if err != nil {
 			return err
 		}
-		g.Go(func() error { return serveControl(ctx, l, controlHandler(commanded)) })
+		g.Go(func() error { return serveControl(ctx, l, controlHandler(commanded), log) })
 		return nil
 	}
 	g.Go(func() error {

@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"reflect"
 	"time"
 
+	"github.com/simreach/simreach/internal/httpserve"
 	"github.com/simreach/simreach/scenarios/lab"
 )
 
@@ -79,22 +81,14 @@ func controlHandler(ues map[string]lab.UE) http.Handler {
 	return mux
 }
 
-// serveControl serves the control requests on l until ctx ends.
-func serveControl(ctx context.Context, l net.Listener, h http.Handler) error {
+// serveControl serves the control requests on l until ctx ends. Whoever commands us
+// ends us: no answer is waited for.
+func serveControl(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
 	srv := &http.Server{Handler: h, ReadHeaderTimeout: statusWait}
-	stopped := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(stopped)
-		_ = srv.Close() // whoever commands us ends us: no answer is waited for
-	})
-	err := srv.Serve(l)
-	if !stop() {
-		<-stopped
+	if err := httpserve.Run(ctx, srv, l, 0, log); err != nil {
+		return fmt.Errorf("control socket: %w", err)
 	}
-	if ctx.Err() != nil && errors.Is(err, http.ErrServerClosed) {
-		return nil
-	}
-	return fmt.Errorf("control socket: %w", err)
+	return nil
 }
 
 func outcome(w http.ResponseWriter, err error) {

@@ -149,7 +149,9 @@ func TestControlSocketEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	u := &commanded{changed: make(chan lab.UEStatus)}
 	served := make(chan error, 1)
-	go func() { served <- serveControl(ctx, l, controlHandler(map[string]lab.UE{"a": u})) }()
+	go func() {
+		served <- serveControl(ctx, l, controlHandler(map[string]lab.UE{"a": u}), slog.New(slog.DiscardHandler))
+	}()
 	tr := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", socket)
@@ -189,7 +191,7 @@ func TestControlSocketThatBreaksIsAnError(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.Close()
-	if err := serveControl(t.Context(), l, http.NotFoundHandler()); !errors.Is(err, net.ErrClosed) {
+	if err := serveControl(t.Context(), l, http.NotFoundHandler(), slog.New(slog.DiscardHandler)); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("want net.ErrClosed, got %v", err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
 
@@ -32,33 +33,46 @@ type N6 struct {
 }
 
 // Run implements Role.
-func (c *UPF) Run(ctx context.Context, log *slog.Logger, ready func()) (err error) {
-	d := upf.Deps{Log: log, N6: map[ident.DNN]tun.Device{}}
+func (c *UPF) Run(ctx context.Context, log *slog.Logger, ready func()) error {
+	u, err := c.open(ctx, log)
+	if err != nil {
+		return err
+	}
+	return serve(ctx, ready, u)
+}
+
+// open opens what the UPF needs, which the UPF's Run closes.
+func (c *UPF) open(ctx context.Context, log *slog.Logger) (u *upf.UPF, err error) {
+	var opened []io.Closer
 	defer func() {
-		if err != nil && ctx.Err() == nil { // Run closes them otherwise
-			for _, dev := range d.N6 {
-				_ = dev.Close()
-			}
+		if err == nil {
+			return
+		}
+		for _, o := range opened {
+			err = errors.Join(err, o.Close())
 		}
 	}()
+	d := upf.Deps{Log: log, N6: map[ident.DNN]tun.Device{}}
 	for _, n := range c.N6 {
 		dev, err := openN6(n)
 		if err != nil {
-			return err
+			return nil, err
 		}
+		opened = append(opened, dev)
 		d.N6[n.DNN] = dev
 	}
-	if d.N4, err = dgram.Listen(ctx, c.N4); err != nil {
-		return err
-	}
-	if d.N3, err = dgram.Listen(ctx, c.N3); err != nil {
-		return errors.Join(err, d.N4.Close())
-	}
-	u, err := upf.New(c.UPF, d)
+	n4, err := dgram.Listen(ctx, c.N4)
 	if err != nil {
-		return errors.Join(err, d.N4.Close(), d.N3.Close())
+		return nil, fmt.Errorf("N4: %w", err)
 	}
-	return serve(ctx, ready, u)
+	opened = append(opened, n4)
+	n3, err := dgram.Listen(ctx, c.N3)
+	if err != nil {
+		return nil, fmt.Errorf("N3: %w", err)
+	}
+	opened = append(opened, n3)
+	d.N4, d.N3 = n4, n3
+	return upf.New(c.UPF, d)
 }
 
 func openN6(n N6) (tun.Device, error) {

@@ -56,7 +56,8 @@ func (a *SMF) CreateSMContext(ctx context.Context, req sbi.CreateSMContext) (sbi
 	return s.ref, nil
 }
 
-// readRequest decodes and checks the establishment request.
+// readRequest decodes and checks the establishment request. A reserved PTI gets no
+// answer of the SMF's (TS 24.501 clause 7.3.1); the AMF says that it was not forwarded.
 func (a *SMF) readRequest(req sbi.CreateSMContext) (*nas.PDUSessionEstablishmentRequest, error) {
 	refusal := func(m nas.Message, detail string) error {
 		n1, err := nas.Encode(m)
@@ -65,6 +66,12 @@ func (a *SMF) readRequest(req sbi.CreateSMContext) (*nas.PDUSessionEstablishment
 		}
 		return &sbi.SessionRefusal{Problem: *problem(http.StatusForbidden, causeN1Error, "%s", detail), N1: n1}
 	}
+	got, headed := peekHeader(req.N1)
+	if headed && got.PTI == reservedPTI {
+		a.counters.unexpectedN1.Add(1)
+		return nil, problem(http.StatusForbidden, causeN1Error, "reserved PTI")
+	}
+	h := nas.SMHeader{PDUSessionID: req.Session, PTI: got.PTI}
 	m, err := nas.Decode(req.N1)
 	if err != nil {
 		a.counters.malformedN1.Add(1)
@@ -72,7 +79,6 @@ func (a *SMF) readRequest(req sbi.CreateSMContext) (*nas.PDUSessionEstablishment
 		if !errors.As(err, &de) || de.Cause == 0 {
 			return nil, problem(http.StatusForbidden, causeN1Error, "%v", err)
 		}
-		h := nas.SMHeader{PDUSessionID: req.Session, PTI: de.PTI}
 		if de.Type == nas.TypePDUSessionEstablishmentRequest {
 			return nil, refusal(&nas.PDUSessionEstablishmentReject{SMHeader: h, Cause: nas.SMCause(de.Cause)}, err.Error())
 		}
@@ -81,13 +87,16 @@ func (a *SMF) readRequest(req sbi.CreateSMContext) (*nas.PDUSessionEstablishment
 	wish, ok := m.(*nas.PDUSessionEstablishmentRequest)
 	if !ok {
 		a.counters.unexpectedN1.Add(1)
-		h := nas.SMHeader{PDUSessionID: req.Session, PTI: ptiOf(m)}
 		return nil, refusal(&nas.SMStatus{SMHeader: h, Cause: nas.SMTypeNotCompatible}, fmt.Sprintf("message type %#x does not start a session", m.Type()))
+	}
+	if wish.PTI == 0 { // clause 7.3.1: a reject could not be told to belong to it
+		a.counters.refused.Add(1)
+		return nil, refusal(&nas.SMStatus{SMHeader: h, Cause: nas.SMInvalidPTI}, "no procedure transaction identity")
 	}
 	if cause, why := a.checkRequest(req, wish); cause != 0 {
 		a.counters.refused.Add(1)
 		a.log.Info("pdu session refused", "supi", req.SUPI, "pdu_session", req.Session, "cause", cause, "error", why)
-		return nil, refusal(&nas.PDUSessionEstablishmentReject{SMHeader: nas.SMHeader{PDUSessionID: req.Session, PTI: wish.PTI}, Cause: cause}, why)
+		return nil, refusal(&nas.PDUSessionEstablishmentReject{SMHeader: h, Cause: cause}, why)
 	}
 	return wish, nil
 }
@@ -182,17 +191,18 @@ func (a *SMF) updateEvent(req sbi.UpdateSMContext) (event, error) {
 }
 
 func n1Event(pdu []byte) event {
+	var ev event
+	ev.header, ev.headed = peekHeader(pdu)
 	m, err := nas.Decode(pdu)
 	if err != nil {
-		ev := event{kind: evN1Malformed}
+		ev.kind = evN1Malformed
 		var de *nas.DecodeError
 		if errors.As(err, &de) {
 			ev.n1Cause = nas.SMCause(de.Cause)
-			ev.n1 = &nas.SMStatus{SMHeader: nas.SMHeader{PDUSessionID: de.PDUSessionID, PTI: de.PTI}}
 		}
 		return ev
 	}
-	ev := event{n1: m}
+	ev.n1 = m
 	switch m.(type) {
 	case *nas.PDUSessionModificationRequest:
 		ev.kind = evN1ModificationRequest

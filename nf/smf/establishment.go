@@ -215,8 +215,6 @@ func onWire(a ident.AMBR) ident.AMBR {
 func (a *SMF) checkRequest(req sbi.CreateSMContext, m *nas.PDUSessionEstablishmentRequest) (nas.SMCause, string) {
 	i := slices.IndexFunc(a.cfg.DNNs, func(d DNN) bool { return d.Name == req.DNN })
 	switch {
-	case m.PTI == 0:
-		return nas.SMInvalidPTI, "no procedure transaction identity"
 	case m.PDUSessionID != req.Session:
 		return nas.SMInvalidPDUSessionIdentity, "PDU session identity differs from the AMF's"
 	case m.SSCMode > 1:

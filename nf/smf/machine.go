@@ -84,7 +84,9 @@ type event struct {
 	kind eventKind
 
 	call     *call                       // who waits for an answer; nil when nobody does
-	n1       nas.Message                 // N1 events
+	n1       nas.Message                 // N1 events but evN1Malformed
+	header   nas.SMHeader                // N1 events: of the message as received
+	headed   bool                        // N1 events: the message was long enough for header
 	n1Cause  nas.SMCause                 // evN1Malformed; 0: to be ignored
 	setup    *ngap.SetupResponseTransfer // evN2SetupResponse
 	data     sbi.SessionData             // evSubscribed
@@ -207,6 +209,9 @@ var userPlane = map[eventKind]handler{
 
 // step is the machine: it returns what to do about ev.
 func (s *session) step(ev event) []action {
+	if out, wrong := s.checkIdentities(ev); wrong {
+		return out
+	}
 	h := userPlane[ev.kind]
 	if h == nil {
 		h = procedures[s.state][ev.kind]
@@ -228,7 +233,7 @@ func (s *session) unexpected(ev event) []action {
 	case evN1ModificationRequest, evN1ModificationComplete, evN1ModificationReject,
 		evN1ReleaseRequest, evN1ReleaseComplete, evN1Status, evN1Unexpected:
 		s.counters.unexpectedN1.Add(1)
-		return []action{s.answerN1(ev.call, &nas.SMStatus{SMHeader: s.header(ptiOf(ev.n1)), Cause: nas.SMTypeNotCompatible})}
+		return []action{s.answerN1(ev.call, &nas.SMStatus{SMHeader: s.header(ev.header.PTI), Cause: nas.SMTypeNotCompatible})}
 	case evN2SetupResponse, evN2SetupFail, evN2ReleaseResponse, evN2ModifyResponse, evN2ModifyFail:
 		s.counters.unexpectedN2.Add(1)
 		return []action{reply{ev.call, callResult{err: problem(403, causeN2Error, "N2 message does not fit state %d", s.state)}}}
@@ -248,10 +253,11 @@ func (s *session) malformed(ev event) []action {
 	if ev.n1Cause == 0 {
 		return []action{reply{call: ev.call}}
 	}
-	return []action{s.answerN1(ev.call, &nas.SMStatus{SMHeader: s.header(ptiOf(ev.n1)), Cause: ev.n1Cause})}
+	return []action{s.answerN1(ev.call, &nas.SMStatus{SMHeader: s.header(ev.header.PTI), Cause: ev.n1Cause})}
 }
 
-// statusReceived is 5GSM STATUS from the UE (TS 24.501 clause 6.5.3).
+// statusReceived is 5GSM STATUS from the UE (TS 24.501 clause 6.5.3). It ends the
+// procedure of the PTI that it names, no other.
 func (s *session) statusReceived(ev event) []action {
 	cause := ev.n1.(*nas.SMStatus).Cause
 	s.log.Warn("5gsm status", "cause", cause)
@@ -259,6 +265,7 @@ func (s *session) statusReceived(ev event) []action {
 	switch {
 	case cause == nas.SMInvalidPDUSessionIdentity: // the UE has no such session
 		return append(out, s.finish(true)...)
+	case ev.header.PTI != s.commandPTI: // about another message than our command
 	case s.state == stModifying:
 		return append(out, s.giveUpModification(&ModificationRejected{Cause: cause})...)
 	case s.state == stReleasing:

@@ -71,7 +71,10 @@ func machine(t *testing.T, want state) *session {
 // sample is an event of each kind, as a peer would cause it.
 func sampleEvent(s *session, k eventKind) event {
 	h := nas.SMHeader{PDUSessionID: 5, PTI: 3}
-	ev := event{kind: k}
+	if isAnswer(k) {
+		h.PTI = s.answerPTI(k)
+	}
+	ev := event{kind: k, header: h, headed: k >= evN1ModificationRequest && k <= evN1Malformed}
 	switch k {
 	case evN1ModificationRequest:
 		ev.n1 = &nas.PDUSessionModificationRequest{SMHeader: h}
@@ -88,7 +91,7 @@ func sampleEvent(s *session, k eventKind) event {
 	case evN1Unexpected:
 		ev.n1 = request()
 	case evN1Malformed:
-		ev.n1, ev.n1Cause = &nas.SMStatus{SMHeader: h}, nas.SMInvalidMandatoryIE
+		ev.n1Cause = nas.SMInvalidMandatoryIE
 	case evN2SetupResponse:
 		ev.setup = &ngap.SetupResponseTransfer{Downlink: gnbB}
 	case evSetAMBR:
@@ -98,7 +101,7 @@ func sampleEvent(s *session, k eventKind) event {
 	case evN4Done:
 		ev.token, ev.err = s.token, ErrTimeout
 	case evReport:
-		ev.report = &pfcp.SessionReportRequest{}
+		ev.report, ev.from = &pfcp.SessionReportRequest{}, transaction{peer: upfAddr}
 	case evUPFLost, evUPFBack, evUPFRestarted:
 		ev.upf, ev.epoch = s.grant.upf, 2
 	case evTransferFailed:

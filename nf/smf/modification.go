@@ -3,7 +3,6 @@ package smf
 import (
 	"fmt"
 
-	"github.com/simreach/simreach/internal/ident"
 	"github.com/simreach/simreach/internal/wire/nas"
 	"github.com/simreach/simreach/internal/wire/ngap"
 	"github.com/simreach/simreach/nf/sbi"
@@ -45,7 +44,8 @@ func (s *session) modify(ev event) []action {
 func (s *session) commandModification(withN2 bool) []action {
 	ambr := onWire(s.want.ambr)
 	s.state, s.attempts, s.owesN1 = stModifying, 0, false
-	s.command = s.encodeN1(&nas.PDUSessionModificationCommand{SMHeader: s.header(0), AMBR: &ambr})
+	s.commandPTI = 0
+	s.command = s.encodeN1(&nas.PDUSessionModificationCommand{SMHeader: s.header(s.commandPTI), AMBR: &ambr})
 	m := sbi.N1N2Message{Session: s.id, SNSSAI: s.snssai, N1: s.command}
 	if withN2 {
 		m.N2, m.N2Type = s.encodeN2(&ngap.ModifyRequestTransfer{AMBR: &ambr}), sbi.N2ModifyRequest
@@ -114,27 +114,6 @@ func (s *session) modificationUndelivered(ev event) []action {
 // modificationRefused is the answer to PDU SESSION MODIFICATION REQUEST.
 func (s *session) modificationRefused(ev event) []action {
 	return []action{s.answerN1(ev.call, &nas.PDUSessionModificationReject{
-		SMHeader: s.header(ptiOf(ev.n1)), Cause: nas.SMServiceOptionNotSupported,
+		SMHeader: s.header(ev.header.PTI), Cause: nas.SMServiceOptionNotSupported,
 	})}
-}
-
-// ptiOf returns the procedure transaction identity of a 5GSM message, 0 for nil.
-func ptiOf(m nas.Message) ident.PTI {
-	switch m := m.(type) {
-	case *nas.PDUSessionEstablishmentRequest:
-		return m.PTI
-	case *nas.PDUSessionModificationRequest:
-		return m.PTI
-	case *nas.PDUSessionModificationComplete:
-		return m.PTI
-	case *nas.PDUSessionModificationCommandReject:
-		return m.PTI
-	case *nas.PDUSessionReleaseRequest:
-		return m.PTI
-	case *nas.PDUSessionReleaseComplete:
-		return m.PTI
-	case *nas.SMStatus:
-		return m.PTI
-	}
-	return 0
 }

@@ -130,6 +130,49 @@ func TestUnknownUPF(t *testing.T) {
 	})
 }
 
+// TestStrangerOnN4 is somebody on N4 who names a UPF of ours and one of its sessions,
+// from an address that is not the UPF's: nothing of it counts.
+func TestStrangerOnN4(t *testing.T) {
+	bubble(t, nil, func(h *harness) {
+		h.active(imsi1)
+		stranger := newTestUPF(h, up2Addr)
+		defer stranger.kill()
+		node := pfcp.NodeID{Addr: upfAddr.Addr()}
+		later := time.Now().Add(time.Hour)
+		a := stranger.request(0, &pfcp.AssociationSetupRequest{Node: node, Recovery: later})
+		if len(a) != 1 || a[0].(*pfcp.AssociationSetupResponse).Cause != pfcp.CauseRejected {
+			t.Errorf("setup: got %+v, want rejected", a)
+		}
+		a = stranger.request(0, &pfcp.AssociationReleaseRequest{Node: node})
+		if len(a) != 1 || a[0].(*pfcp.AssociationReleaseResponse).Cause != pfcp.CauseNoAssociation {
+			t.Errorf("release: got %+v, want no association", a)
+		}
+		stranger.request(0, &pfcp.HeartbeatRequest{Recovery: later})
+		before := h.session(imsi1)
+		for _, m := range []*pfcp.SessionReportRequest{
+			{ErrorIndication: &gnbA}, {Usage: []pfcp.UsageReport{{URR: 1, Trigger: pfcp.TriggerPeriod, UplinkBytes: 99}}},
+		} {
+			a = stranger.request(before.SEID, m)
+			if len(a) != 1 || a[0].(*pfcp.SessionReportResponse).Cause != pfcp.CauseSessionNotFound {
+				t.Errorf("report: got %+v, want session not found", a)
+			}
+		}
+		if s := h.session(imsi1); s != before {
+			t.Errorf("got session %+v, want it as before: %+v", s, before)
+		}
+		st := h.smf.Status()
+		if u := st.UPFs[0]; u.State != "associated" || u.Losses != 0 || u.Recovery.Equal(later) {
+			t.Errorf("got UPF %+v, want its association as before", u)
+		}
+		if n := st.Counters.PFCPUnknownPeer; n != 4 {
+			t.Errorf("got %d counted, want 4", n)
+		}
+		if m := h.upf.taken(); len(m) != 0 {
+			t.Errorf("the UPF got %+v, want nothing", m)
+		}
+	})
+}
+
 // TestHeartbeatByUPF: the UPF's own heartbeat also tells of its restart.
 func TestHeartbeatByUPF(t *testing.T) {
 	bubble(t, nil, func(h *harness) {

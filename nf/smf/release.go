@@ -18,12 +18,8 @@ var errReleased = errors.New("smf: session released")
 // releaseRequested is PDU SESSION RELEASE REQUEST: the command goes back in the
 // answer, with the gNB's part if it has resources (step 3a).
 func (s *session) releaseRequested(ev event) []action {
-	pti := ptiOf(ev.n1)
-	if pti == 0 { // TS 24.501 clause 7.3.1
-		return []action{s.answerN1(ev.call, &nas.SMStatus{SMHeader: s.header(pti), Cause: nas.SMInvalidPTI})}
-	}
 	hadTunnel := s.up != upDeactivated
-	out := s.startRelease(pti, nas.SMRegularDeactivation)
+	out := s.startRelease(ev.header.PTI, nas.SMRegularDeactivation)
 	answer := sbi.UpdatedSMContext{N1: s.command}
 	if hadTunnel {
 		m := s.n2Release()
@@ -53,7 +49,7 @@ func (s *session) releaseFromNetwork(cause nas.SMCause) []action {
 // startRelease takes the user plane down, makes the command and starts T3592.
 func (s *session) startRelease(pti ident.PTI, cause nas.SMCause) []action {
 	s.state, s.up, s.attempts = stReleasing, upDeactivated, 0
-	s.want = plane{}
+	s.want, s.commandPTI = plane{}, pti
 	s.command = s.encodeN1(&nas.PDUSessionReleaseCommand{SMHeader: s.header(pti), Cause: cause})
 	out := []action{
 		stopTimer{t3591}, stopTimer{tN2}, startTimer{t3592, s.smf.cfg.Timers.T3592}, withdraw{},

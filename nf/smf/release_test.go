@@ -58,19 +58,6 @@ func TestReleaseByUE(t *testing.T) {
 	})
 }
 
-func TestReleaseWithoutPTI(t *testing.T) {
-	bubble(t, nil, func(h *harness) {
-		ref := h.active(imsi1)
-		out := h.update(ref, sbi.UpdateSMContext{N1: n1(t, &nas.PDUSessionReleaseRequest{SMHeader: nas.SMHeader{PDUSessionID: 5}})})
-		if m := decodeN1[*nas.SMStatus](t, out.N1); m.Cause != nas.SMInvalidPTI {
-			t.Errorf("got status %d, want 81", m.Cause)
-		}
-		if s := h.session(imsi1).State; s != "active" {
-			t.Errorf("got %s, want the session unharmed", s)
-		}
-	})
-}
-
 // TestReleaseByOperator is TS 24.501 clause 6.3.3 with its timer T3592.
 func TestReleaseByOperator(t *testing.T) {
 	bubble(t, nil, func(h *harness) {

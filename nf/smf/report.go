@@ -13,11 +13,11 @@ func (a *SMF) request(ctx context.Context, t transaction, h pfcp.Header, m pfcp.
 	switch m := m.(type) {
 	case *pfcp.HeartbeatRequest: // answered to anyone (TS 29.244 clause 6.2.2.2)
 		a.n4.respond(t, 0, &pfcp.HeartbeatResponse{Recovery: a.n4.recovery})
-		if u := a.upfs.byPeer(t.peer, nil); u != nil {
+		if u := a.upfs.byPeer(t.peer); u != nil {
 			u.inbox.post(assocEvent{heartbeat: &m.Recovery})
 		}
 	case *pfcp.AssociationSetupRequest:
-		u := a.upfs.byPeer(t.peer, &m.Node)
+		u := a.upfs.byPeer(t.peer)
 		if u == nil {
 			a.n4.counters.unknownPeer.Add(1)
 			a.n4.respond(t, 0, &pfcp.AssociationSetupResponse{Node: a.n4.node, Cause: pfcp.CauseRejected, Recovery: a.n4.recovery})
@@ -25,7 +25,7 @@ func (a *SMF) request(ctx context.Context, t transaction, h pfcp.Header, m pfcp.
 		}
 		u.inbox.post(assocEvent{setup: m, from: t})
 	case *pfcp.AssociationReleaseRequest:
-		u := a.upfs.byPeer(t.peer, &m.Node)
+		u := a.upfs.byPeer(t.peer)
 		if u == nil {
 			a.n4.counters.unknownPeer.Add(1)
 			a.n4.respond(t, 0, &pfcp.AssociationReleaseResponse{Node: a.n4.node, Cause: pfcp.CauseNoAssociation})
@@ -53,7 +53,7 @@ func (a *SMF) request(ctx context.Context, t transaction, h pfcp.Header, m pfcp.
 // UPF up: it would hold the UE's address for as long as the association lasts. A
 // repeated response of the UPF that has the session is not meant.
 func (a *SMF) orphaned(ctx context.Context, t transaction, ours ident.SEID, m *pfcp.SessionEstablishmentResponse) {
-	u := a.upfs.byPeer(t.peer, nil)
+	u := a.upfs.byPeer(t.peer)
 	if u == nil || m.Cause != pfcp.CauseAccepted || m.FSEID == nil {
 		return
 	}
@@ -75,6 +75,10 @@ func (a *SMF) orphaned(ctx context.Context, t transaction, ours ident.SEID, m *p
 // reported handles a session report (TS 29.244 clause 7.5.8; TS 23.502 clause
 // 4.4.2): usage is added up, an error indication of the gNB ends the tunnel to it.
 func (s *session) reported(ev event) []action {
+	if from := ev.from.peer.Addr(); s.grant.upf == nil || from != s.grant.upf.cfg.N4.Addr() && from != s.remote.Addr {
+		s.smf.n4.counters.unknownPeer.Add(1) // not the UPF of this session
+		return []action{answerN4{to: ev.from, cause: pfcp.CauseSessionNotFound}}
+	}
 	cause := pfcp.CauseAccepted
 	if ev.report.DownlinkData != 0 { // we never ask for buffering
 		cause = pfcp.CauseServiceNotSupported

@@ -165,14 +165,15 @@ func (u *upf) rank(group string) int {
 
 // byPeer finds the UPF that a PFCP request came from: by address, as its source
 // port is free (TS 29.244 clause 6.4), with the port deciding between UPFs that
-// share an address; or by the node ID it names.
-func (t *upfTable) byPeer(from netip.AddrPort, node *pfcp.NodeID) *upf {
+// share an address. A node ID alone proves nothing: 3GPP leaves the protection of N4
+// to NDS/IP (TS 33.210), which a testbed goes without.
+func (t *upfTable) byPeer(from netip.AddrPort) *upf {
 	var found *upf
 	for _, u := range t.list {
 		switch {
 		case u.cfg.N4 == from:
 			return u
-		case u.cfg.N4.Addr() == from.Addr(), node != nil && node.Addr.IsValid() && node.Addr == u.cfg.N4.Addr():
+		case u.cfg.N4.Addr() == from.Addr():
 			found = u
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"github.com/simreach/simreach/internal/ident"
-	"github.com/simreach/simreach/internal/wire/pfcp"
 )
 
 // TestSelection is TS 23.501 clause 6.3.3 as far as it goes here.
@@ -111,17 +110,15 @@ func TestByPeer(t *testing.T) {
 	}}, 0)
 	for _, tt := range []struct {
 		from netip.AddrPort
-		node *pfcp.NodeID
 		want string
 	}{
-		{netip.AddrPortFrom(a, 8805), nil, "1"},
-		{netip.AddrPortFrom(a, 8806), nil, "2"},
-		{netip.AddrPortFrom(upfAddr.Addr(), 40000), nil, "3"},
-		{up2Addr, &pfcp.NodeID{Addr: upfAddr.Addr()}, "3"},
-		{up2Addr, nil, ""},
+		{netip.AddrPortFrom(a, 8805), "1"},
+		{netip.AddrPortFrom(a, 8806), "2"},
+		{netip.AddrPortFrom(upfAddr.Addr(), 40000), "3"},
+		{up2Addr, ""},
 	} {
 		got := ""
-		if u := table.byPeer(tt.from, tt.node); u != nil {
+		if u := table.byPeer(tt.from); u != nil {
 			got = u.cfg.Name
 		}
 		if got != tt.want {

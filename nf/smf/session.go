@@ -66,6 +66,7 @@ type session struct {
 	ambrCall   *call      // waits for the modification
 	owesN1     bool       // the UE has not been told of its AMBR
 	command    []byte     // 5GSM command under retransmission
+	commandPTI ident.PTI  // of command; 0 unless the UE asked for it
 	attempts   int        // retransmissions so far
 	usage      UsageTotals
 

@@ -70,7 +70,7 @@ type Counters struct {
 	PFCPReceived, PFCPMalformed               uint64 // datagrams
 	PFCPUnmatched                             uint64 // responses without a request
 	PFCPRepeated                              uint64 // requests seen before
-	PFCPUnknownPeer                           uint64 // associations of unknown UPFs
+	PFCPUnknownPeer                           uint64 // associations of unknown UPFs, reports of another UPF
 	PFCPFailures                              uint64 // session requests refused or unanswered
 	PFCPOrphans                               uint64 // sessions made too late and deleted again
 }

@@ -5,6 +5,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/simreach/simreach/internal/ident"
 	"github.com/simreach/simreach/internal/wire/pfcp"
 )
 
@@ -138,6 +139,147 @@ func TestOwnHeartbeats(t *testing.T) {
 		synctest.Wait()
 		if l.Status().Associations[0].Silent {
 			t.Error("still silent after an answer")
+		}
+	})
+}
+
+// TestStrangerInTheNameOfACPFunction: a node ID is a claim; what an association may do
+// is for the address that set it up (and, in a session, for that of its F-SEID).
+func TestStrangerInTheNameOfACPFunction(t *testing.T) {
+	inBubble(t, nil, func(l *lab) {
+		l.associate()
+		id, teid := l.session(establishment())
+		stranger := l.at(strangerAddr)
+		refused := func(what string, got, want pfcp.Cause) {
+			t.Helper()
+			if got != want {
+				t.Errorf("%s: cause %d, want %d", what, got, want)
+			}
+			if !l.uplink(teid) || !l.downlink() {
+				t.Fatalf("%s harmed the session", what)
+			}
+		}
+		attempt := func(cause pfcp.Cause) {
+			t.Helper()
+			e := establishment()
+			e.FSEID.SEID = 0x99
+			refused("establishment", request[*pfcp.SessionEstablishmentResponse](stranger, 0, e).Cause, pfcp.CauseNoAssociation)
+			refused("modification", request[*pfcp.SessionModificationResponse](stranger, id, &pfcp.SessionModificationRequest{
+				Update: pfcp.Rules{FARs: []pfcp.FAR{{ID: 2, Action: pfcp.ActionDrop}}}}).Cause, cause)
+			refused("deletion", request[*pfcp.SessionDeletionResponse](stranger, id, &pfcp.SessionDeletionRequest{}).Cause, cause)
+			refused("release", request[*pfcp.AssociationReleaseResponse](stranger, 0, &pfcp.AssociationReleaseRequest{Node: cpNode}).Cause, pfcp.CauseNoAssociation)
+		}
+		attempt(pfcp.CauseNoAssociation)
+		request[*pfcp.HeartbeatResponse](stranger, 0, &pfcp.HeartbeatRequest{Recovery: l.recovery.Add(time.Hour)})
+		refused("heartbeat", 0, 0)
+
+		// With an association of its own it is a CP function, though not that one.
+		if r := request[*pfcp.AssociationSetupResponse](stranger, 0, &pfcp.AssociationSetupRequest{Node: pfcp.NodeID{Addr: strangerAddr}, Recovery: l.recovery}); r.Cause != pfcp.CauseAccepted {
+			t.Fatalf("setup under its own name: cause %d", r.Cause)
+		}
+		attempt(pfcp.CauseSessionNotFound)
+		e := establishment() // names the F-SEID of the session that there is
+		e.Node = pfcp.NodeID{Addr: strangerAddr}
+		refused("the F-SEID of another", request[*pfcp.SessionEstablishmentResponse](stranger, 0, e).Cause, pfcp.CauseRejected)
+		if n := l.Status().N4.Rejected; n != 9 {
+			t.Errorf("%d rejected, want 9", n)
+		}
+	})
+}
+
+// TestFSEIDIsNotTakenFromAnotherSession when a session changes its own.
+func TestFSEIDIsNotTakenFromAnotherSession(t *testing.T) {
+	inBubble(t, nil, func(l *lab) {
+		l.associate()
+		l.session(establishment())
+		e := establishment()
+		e.FSEID.SEID = 0x78
+		for i := range e.Rules.PDRs {
+			e.Rules.PDRs[i].PDI.UEAddress = &ident.UEAddress{V4: ueAddr.Next()}
+		}
+		other, _ := l.session(e)
+		for _, c := range []struct {
+			to   ident.SEID
+			want pfcp.Cause
+		}{{cpSEID, pfcp.CauseRejected}, {0x78, pfcp.CauseAccepted}, {0x79, pfcp.CauseAccepted}} {
+			l.sequence++
+			l.send(pfcp.Header{SEID: other, Sequence: l.sequence}, &pfcp.SessionModificationRequest{FSEID: &pfcp.FSEID{SEID: c.to, Addr: cpAddr}})
+			if _, m := l.want(); m.(*pfcp.SessionModificationResponse).Cause != c.want {
+				t.Errorf("F-SEID %#x: got %+v, want cause %d", c.to, m, c.want)
+			}
+		}
+	})
+}
+
+// TestSessionRequestsFromTheFSEID: a CP function may speak of a session from the
+// address that it named there.
+func TestSessionRequestsFromTheFSEID(t *testing.T) {
+	inBubble(t, nil, func(l *lab) {
+		l.associate()
+		e := establishment()
+		e.FSEID.Addr = strangerAddr
+		id, _ := l.session(e)
+		if r := request[*pfcp.SessionDeletionResponse](l.at(strangerAddr), id, &pfcp.SessionDeletionRequest{}); r.Cause != pfcp.CauseAccepted {
+			t.Errorf("deletion: cause %d, want 1", r.Cause)
+		}
+	})
+}
+
+// TestNodeMovesOnceItsOldAddressIsSilent: a setup from another address is rejected,
+// and has the old one asked; only if that does not answer does the next one succeed.
+func TestNodeMovesOnceItsOldAddressIsSilent(t *testing.T) {
+	inBubble(t, func(c *Config) { c.T1 = time.Second; c.N1 = 3 }, func(l *lab) {
+		l.associate()
+		_, teid := l.session(establishment())
+		moved := l.at(strangerAddr)
+		setup := func() pfcp.Cause {
+			t.Helper()
+			return request[*pfcp.AssociationSetupResponse](moved, 0, &pfcp.AssociationSetupRequest{Node: cpNode, Recovery: l.recovery}).Cause
+		}
+		asked := func() pfcp.Header {
+			t.Helper()
+			h, m := l.want()
+			if _, ok := m.(*pfcp.HeartbeatRequest); !ok {
+				t.Fatalf("the old address got %T, want a heartbeat", m)
+			}
+			return h
+		}
+		for range 2 {
+			if c := setup(); c != pfcp.CauseRejected {
+				t.Errorf("setup: cause %d, want 64", c)
+			}
+			l.send(pfcp.Header{Sequence: asked().Sequence}, &pfcp.HeartbeatResponse{Recovery: l.recovery})
+			synctest.Wait()
+		}
+
+		// Silence, but then a heartbeat of its own.
+		setup()
+		for range 3 {
+			asked()
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if !l.Status().Associations[0].Silent {
+			t.Error("want the old address known as silent")
+		}
+		request[*pfcp.HeartbeatResponse](l, 0, &pfcp.HeartbeatRequest{Recovery: l.recovery})
+		if c := setup(); c != pfcp.CauseRejected || !l.uplink(teid) {
+			t.Errorf("setup after a heartbeat of the old address: cause %d, want 64 and the session unharmed", c)
+		}
+		if c := setup(); c != pfcp.CauseRejected { // while it is being asked: once is enough
+			t.Errorf("setup: cause %d, want 64", c)
+		}
+		for range 3 {
+			asked()
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if c := setup(); c != pfcp.CauseAccepted {
+			t.Errorf("setup after silence: cause %d, want 1", c)
+		}
+		st := l.Status()
+		if len(st.Associations) != 1 || st.Associations[0].Address != strangerAddr || len(st.Sessions) != 0 {
+			t.Errorf("got %+v, want the one association moved, without sessions", st.Associations)
 		}
 	})
 }

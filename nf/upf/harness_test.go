@@ -29,6 +29,8 @@ var (
 	ueAddr  = netip.MustParseAddr("10.60.0.2")
 	dnAddr  = netip.MustParseAddr("10.60.0.1")
 	cpNode  = pfcp.NodeID{Addr: cpAddr}
+
+	strangerAddr = netip.MustParseAddr("192.0.2.9")
 )
 
 // lab is a UPF with its three neighbours, in a bubble.
@@ -37,6 +39,7 @@ type lab struct {
 	t        *testing.T
 	cp, gnb  dgram.Conn
 	n6       *tuntest.Channel
+	network  *memnet.Network
 	sequence uint32
 	recovery time.Time
 }
@@ -71,7 +74,7 @@ func inBubbleWith(t *testing.T, change func(*Config), changeDeps func(*Deps), te
 		if err != nil {
 			t.Fatal(err)
 		}
-		l := &lab{UPF: u, t: t, cp: listen(cpAddr, PFCPPort), gnb: listen(gnbAddr, gtpu.Port), n6: b, recovery: time.Now()}
+		l := &lab{UPF: u, t: t, cp: listen(cpAddr, PFCPPort), gnb: listen(gnbAddr, gtpu.Port), n6: b, network: network, recovery: time.Now()}
 		ctx, cancel := context.WithCancel(context.Background())
 		var wg sync.WaitGroup
 		wg.Go(func() {
@@ -85,6 +88,18 @@ func inBubbleWith(t *testing.T, change func(*Config), changeDeps func(*Deps), te
 		wg.Wait()
 		network.Close()
 	})
+}
+
+// at is the lab as seen by a CP function at another address.
+func (l *lab) at(a netip.Addr) *lab {
+	l.t.Helper()
+	c, err := l.network.ListenUDP(netip.AddrPortFrom(a, PFCPPort))
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	other := *l
+	other.cp = c
+	return &other
 }
 
 // write sends bytes from the CP function.

@@ -1,10 +1,12 @@
 package upf
 
 import (
+	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/simreach/simreach/internal/dgram"
 	"github.com/simreach/simreach/internal/ident"
 	"github.com/simreach/simreach/internal/wire/gtpu"
 	"github.com/simreach/simreach/internal/wire/pfcp"
@@ -90,6 +92,29 @@ func TestErrorIndicationIsReportedOnce(t *testing.T) {
 		b, _ = gtpu.EncodeErrorIndication(ident.FTEID{Addr: gnbAddr, TEID: 0x999})
 		l.fromGNB(b)
 		l.wantIdle(time.Minute, "nobody's tunnel")
+	})
+}
+
+// Somebody on N3 who knows a gNB's tunnel must not be able to have it taken down.
+func TestErrorIndicationOfAnotherIsDropped(t *testing.T) {
+	inBubble(t, nil, func(l *lab) {
+		l.associate()
+		l.session(establishment())
+		b, err := gtpu.EncodeErrorIndication(ident.FTEID{Addr: gnbAddr, TEID: 0x200})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := l.network.ListenUDP(netip.AddrPortFrom(strangerAddr, gtpu.Port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.WriteBatch([]dgram.Datagram{{Buf: b, N: len(b), Addr: netip.AddrPortFrom(upfAddr, gtpu.Port)}}); err != nil {
+			t.Fatal(err)
+		}
+		l.wantIdle(time.Minute, "an error indication of another")
+		if c := l.Status().Datapath.Counters; c.ErrorIndicationsForeign != 1 || c.ErrorIndicationsReceived != 0 || !l.downlink() {
+			t.Errorf("got %+v, want it counted and packets still forwarded", c)
+		}
 	})
 }
 

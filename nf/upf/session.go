@@ -12,12 +12,16 @@ import (
 func (u *UPF) sessionEstablishment(c call, m pfcp.Message) (pfcp.Message, ident.SEID) {
 	req := m.(*pfcp.SessionEstablishmentRequest)
 	a := u.associations[req.Node]
-	if a == nil {
+	if a == nil || a.addr != c.from.Addr() {
 		u.count.Rejected++
 		return u.reject(c.header.Type, pfcp.CauseNoAssociation, 0), req.FSEID.SEID
 	}
-	// A CP function that names one of its sessions again has lost it: it starts over.
-	if old := u.byCP[req.FSEID]; old != nil {
+	old := u.byCP[req.FSEID]
+	if old != nil && old.assoc.addr != a.addr {
+		u.count.Rejected++
+		return u.reject(c.header.Type, pfcp.CauseRejected, 0), req.FSEID.SEID
+	}
+	if old != nil { // a CP function that names one of its sessions again has lost it
 		u.endSession(old)
 	}
 	s := &session{id: u.newSEID(), cp: req.FSEID, assoc: a, rules: newRuleBook(), urrs: make(map[uint32]*measurement)}
@@ -44,9 +48,12 @@ func (u *UPF) sessionEstablishment(c call, m pfcp.Message) (pfcp.Message, ident.
 // it creates comes, so that a rule can be replaced in one message.
 func (u *UPF) sessionModification(c call, m pfcp.Message) (pfcp.Message, ident.SEID) {
 	req := m.(*pfcp.SessionModificationRequest)
-	s := u.sessions[c.header.SEID]
+	s := u.sessionOf(c)
 	if s == nil {
 		return u.noSession(c)
+	}
+	if req.FSEID != nil && u.byCP[*req.FSEID] != nil && u.byCP[*req.FSEID] != s {
+		return u.rejectSession(c, s, rejectf(pfcp.CauseRejected, "F-SEID %v is another session's", *req.FSEID))
 	}
 	for _, id := range req.QueryURRs {
 		if s.urrs[id] == nil {
@@ -110,7 +117,7 @@ func (u *UPF) endMarkers(old, now ruleBook, updates []pfcp.FAR) {
 
 // sessionDeletion is TS 29.244 clause 6.3.4.
 func (u *UPF) sessionDeletion(c call, _ pfcp.Message) (pfcp.Message, ident.SEID) {
-	s := u.sessions[c.header.SEID]
+	s := u.sessionOf(c)
 	if s == nil {
 		return u.noSession(c)
 	}
@@ -118,6 +125,17 @@ func (u *UPF) sessionDeletion(c call, _ pfcp.Message) (pfcp.Message, ident.SEID)
 	reports := u.finalReports(s, last, c.now)
 	u.log.Debug("session deleted", "seid", s.id)
 	return &pfcp.SessionDeletionResponse{Cause: pfcp.CauseAccepted, Usage: reports}, s.cp.SEID
+}
+
+// sessionOf is the session that a request is in: nil if there is none, or if it came
+// neither from where the association was set up nor from the address of the CP
+// function's F-SEID. To anybody else the session does not exist.
+func (u *UPF) sessionOf(c call) *session {
+	s := u.sessions[c.header.SEID]
+	if from := c.from.Addr(); s == nil || from != s.assoc.addr && from != s.cp.Addr {
+		return nil
+	}
+	return s
 }
 
 // noSession rejects a request in a session that does not exist, or for want of an

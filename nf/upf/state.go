@@ -42,11 +42,12 @@ func newState() state {
 // association is a CP function that may set up sessions (TS 29.244 clause 5.8).
 type association struct {
 	node      pfcp.NodeID
-	addr      netip.Addr // where its setup request came from
+	addr      netip.Addr // where its setup request came from, and all others must
 	recovery  time.Time
 	sessions  map[ident.SEID]*session
 	heartbeat *timer
-	silent    bool // the last heartbeat of ours went unanswered
+	silent    bool // it has not answered our last heartbeat, nor sent one since
+	probing   bool // a heartbeat out of turn is under way
 }
 
 // session is a PFCP session.
@@ -101,7 +102,7 @@ type AssociationStatus struct {
 	Address  netip.Addr
 	Recovery time.Time
 	Sessions int
-	Silent   bool // does not answer our heartbeats
+	Silent   bool // did not answer our last heartbeat, nor has sent one since
 }
 
 // SessionStatus is one PFCP session.

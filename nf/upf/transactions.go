@@ -164,7 +164,7 @@ func (u *UPF) malformed(from netip.AddrPort, err error, now time.Time) {
 		return
 	}
 	if m := u.reject(e.Header.Type, e.Cause, e.OffendingIE); m != nil {
-		u.answer(c, m, u.peerSEID(e.Header.SEID))
+		u.answer(c, m, u.peerSEID(c))
 	}
 }
 
@@ -186,10 +186,10 @@ func (u *UPF) reject(t pfcp.MessageType, cause pfcp.Cause, ie uint16) pfcp.Messa
 	return nil
 }
 
-// peerSEID is the CP function's SEID of our session id, 0 if there is none (TS
-// 29.244 clause 7.2.2.4.2).
-func (u *UPF) peerSEID(id ident.SEID) ident.SEID {
-	if s := u.sessions[id]; s != nil {
+// peerSEID is the CP function's SEID of the session that a request is in, 0 if there is
+// none (TS 29.244 clause 7.2.2.4.2).
+func (u *UPF) peerSEID(c call) ident.SEID {
+	if s := u.sessionOf(c); s != nil {
 		return s.cp.SEID
 	}
 	return 0

@@ -1,6 +1,7 @@
 package inproc
 
 import (
+	"encoding/binary"
 	"testing"
 
 	"github.com/simreach/simreach/internal/ident"
@@ -90,10 +91,16 @@ func TestN1AnswersAsSpecified(t *testing.T) {
 			p.begin([]byte{0x7e, 0x00, 0x3f, 0x01})
 			p.wantRelease()
 		}, undecodable},
-		{"REGISTRATION REQUEST truncated at every octet", func(p *n1Peer) {
+		{"REGISTRATION REQUEST cut at every octet of its mandatory part", func(p *n1Peer) {
 			b := registration(p.t, absent)
-			for n := 3; n < 5; n++ { // without its mandatory identity
+			const header, identity = 3, 4 // where the first IE and the mobile identity begin
+			mandatory := identity + 2 + int(binary.BigEndian.Uint16(b[identity:]))
+			for n := 1; n < mandatory; n++ { // NGAP does not carry an empty one
 				p.begin(b[:n])
+				if n < header { // too short: ignored (clause 7.2.1)
+					p.wantRelease()
+					continue
+				}
 				if r := wantNAS[*nas.RegistrationReject](p); r.Cause != nas.MMInvalidMandatoryIE {
 					p.t.Errorf("%d octets: REGISTRATION REJECT cause #%d, want #96", n, r.Cause)
 				}
@@ -126,13 +133,18 @@ func TestN1AnswersAsSpecified(t *testing.T) {
 			p.challenged(absent)
 			p.uplink([]byte{0x7e})
 			p.uplink([]byte{0x7e, 0x02, 1, 2, 3, 4, 0, 9, 9, 9})
-			p.uplink([]byte{0x7e, 0x00, 0x57}) // AUTHENTICATION RESPONSE, cut short
 			p.wantNothing()
 			// The challenge is still open.
 			p.uplink(encodeNAS(p.t, &nas.AuthenticationResponse{RESStar: make([]byte, 16)}))
 			wantNAS[*nas.AuthenticationReject](p)
 			p.wantRelease()
 		}, undecodable},
+		{"AUTHENTICATION RESPONSE without RES*: no proof", func(p *n1Peer) {
+			p.challenged(absent)
+			p.uplink([]byte{0x7e, 0x00, 0x57})
+			wantNAS[*nas.AuthenticationReject](p)
+			p.wantRelease()
+		}, func(c amf.Counters) uint64 { return c.AuthenticationRejects }},
 		{"REGISTRATION REQUEST twice", func(p *n1Peer) {
 			// Clause 5.5.1.2.8 e: the same again is not treated any further; another one
 			// begins anew.

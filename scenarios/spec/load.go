@@ -2,7 +2,6 @@ package spec
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,7 +10,8 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/token"
+
+	"github.com/simreach/simreach/internal/strictyaml"
 )
 
 // MaxFileSize is the largest scenario file that is read, in bytes.
@@ -42,7 +42,8 @@ func Parse(name string, text []byte) (*Spec, error) {
 		return nil, &Error{File: name, Line: 1, Column: 1, Message: fmt.Sprintf("file has %d bytes", len(text)), Fix: fmt.Sprintf("a scenario has at most %d", MaxFileSize)}
 	}
 	text = bytes.TrimPrefix(text, []byte("\ufeff")) // a byte order mark
-	file, err := parseYAML(name, text)
+	r := reader(name)
+	file, err := r.Parse(text)
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +59,7 @@ func Parse(name string, text []byte) (*Spec, error) {
 	}
 	root, ok := file.Docs[0].Body.(*ast.MappingNode)
 	if !ok {
-		return nil, nodeError(name, file.Docs[0].Body, "the document is not a mapping", "start with 'name: my-scenario'")
+		return nil, r.NodeError(file.Docs[0].Body, "the document is not a mapping", "start with 'name: my-scenario'")
 	}
 	s := &Spec{File: name, file: file}
 	if err := s.takeSteps(root); err != nil {
@@ -77,12 +78,12 @@ func Parse(name string, text []byte) (*Spec, error) {
 // takeSteps moves "steps" out of the document into s.Steps, undecoded.
 func (s *Spec) takeSteps(root *ast.MappingNode) error {
 	for i, kv := range root.Values {
-		if keyOf(kv) != "steps" {
+		if strictyaml.KeyOf(kv) != "steps" {
 			continue
 		}
 		seq, ok := kv.Value.(*ast.SequenceNode)
 		if !ok {
-			return nodeError(s.File, kv.Value, "steps is not a list", "write '- verb: {...}' items")
+			return reader(s.File).NodeError(kv.Value, "steps is not a list", "write '- verb: {...}' items")
 		}
 		for _, item := range seq.Values {
 			st, err := s.step(item)
@@ -100,23 +101,23 @@ func (s *Spec) takeSteps(root *ast.MappingNode) error {
 func (s *Spec) step(item ast.Node) (Step, error) {
 	m, ok := item.(*ast.MappingNode)
 	if !ok {
-		return Step{}, nodeError(s.File, item, "a step is not a mapping", "write '- verb: {...}'")
+		return Step{}, reader(s.File).NodeError(item, "a step is not a mapping", "write '- verb: {...}'")
 	}
 	st := Step{Timeout: DefaultStepTimeout, file: s.File}
 	for _, kv := range m.Values {
 		var err error
-		switch key := keyOf(kv); key {
+		switch key := strictyaml.KeyOf(kv); key {
 		case "name":
 			err = decode(s.File, kv.Value, &st.Name, "write a text")
 		case "timeout":
 			var d Duration
 			if err = decode(s.File, kv.Value, &d, "write a duration such as 10s"); err == nil && d <= 0 {
-				return Step{}, nodeError(s.File, kv.Value, "timeout is not positive", "write a duration such as 10s")
+				return Step{}, reader(s.File).NodeError(kv.Value, "timeout is not positive", "write a duration such as 10s")
 			}
 			st.Timeout = time.Duration(d)
 		default:
 			if st.Verb != "" {
-				return Step{}, nodeError(s.File, kv.Key, fmt.Sprintf("a step has two verbs, %q and %q", st.Verb, key), "make two steps of it")
+				return Step{}, reader(s.File).NodeError(kv.Key, fmt.Sprintf("a step has two verbs, %q and %q", st.Verb, key), "make two steps of it")
 			}
 			st.Verb, st.node = key, kv.Value
 			t := kv.Key.GetToken()
@@ -127,7 +128,7 @@ func (s *Spec) step(item ast.Node) (Step, error) {
 		}
 	}
 	if st.Verb == "" {
-		return Step{}, nodeError(s.File, item, "a step without a verb", "write '- verb: {...}'")
+		return Step{}, reader(s.File).NodeError(item, "a step without a verb", "write '- verb: {...}'")
 	}
 	if st.Name == "" {
 		st.Name = st.Verb
@@ -152,6 +153,22 @@ func (st Step) Errorf(fix, format string, args ...any) error {
 	return &Error{File: st.file, Line: st.Line, Column: st.Column, Message: fmt.Sprintf(format, args...), Fix: fix}
 }
 
+// reader reads a scenario file. It bounds its length, as scenarios come from anywhere.
+func reader(name string) strictyaml.Reader {
+	return strictyaml.Reader{
+		File: name, Noun: "scenario",
+		MaxTokens: 1 << 15, TooLong: "use 'count' for many UEs, or make two scenarios of it",
+		NoAnchors: "write the value out, or use 'count' for many UEs",
+	}
+}
+
+// decode reads n into what out points to; fix is for what is wrong otherwise.
+func decode(name string, n ast.Node, out any, fix string) error {
+	r := reader(name)
+	r.Fix = fix
+	return r.Decode(n, out)
+}
+
 // Duration is a time.Duration written as in Go: 100ms, 10s, 2m. Unlike
 // time.Duration its error knows the place in the file.
 type Duration time.Duration
@@ -160,58 +177,10 @@ type Duration time.Duration
 func (d *Duration) UnmarshalYAML(n ast.Node) error {
 	v, err := time.ParseDuration(strings.Trim(n.String(), `"'`))
 	if err != nil {
-		return nodeError("", n, fmt.Sprintf("%s is not a duration", n), "write a number with a unit, such as 100ms, 10s or 2m")
+		return reader("").NodeError(n, fmt.Sprintf("%s is not a duration", n), "write a number with a unit, such as 100ms, 10s or 2m")
 	}
 	*d = Duration(v)
 	return nil
-}
-
-func nodeError(file string, n ast.Node, message, fix string) *Error {
-	e := &Error{File: file, Line: 1, Column: 1, Message: message, Fix: fix}
-	if t := start(n); t != nil && t.Position != nil {
-		e.Line, e.Column = t.Position.Line, t.Position.Column
-	}
-	return e
-}
-
-// start returns the first token of a node. Of a mapping without braces the library
-// gives the first colon.
-func start(n ast.Node) *token.Token {
-	switch m := n.(type) {
-	case nil:
-		return nil
-	case *ast.MappingNode:
-		if !m.IsFlowStyle && len(m.Values) > 0 {
-			return m.Values[0].Key.GetToken()
-		}
-	case *ast.MappingValueNode:
-		return m.Key.GetToken()
-	}
-	return n.GetToken()
-}
-
-// yamlError takes place and message out of the YAML library's error.
-func yamlError(file string, err error, fix string) *Error {
-	if e, ok := errors.AsType[*Error](err); ok {
-		e.File = file
-		return e
-	}
-	e := &Error{File: file, Line: 1, Column: 1, Fix: fix}
-	// The library's Error method prints the whole file, slowly.
-	if ye, ok := errors.AsType[yaml.Error](err); ok {
-		e.Message = ye.GetMessage()
-		if t := ye.GetToken(); t != nil && t.Position != nil {
-			e.Line, e.Column = t.Position.Line, t.Position.Column
-		}
-		return e
-	}
-	e.Message = firstLine(err.Error())
-	return e
-}
-
-func firstLine(s string) string {
-	line, _, _ := strings.Cut(s, "\n")
-	return line
 }
 
 // at makes an *Error at a YAML path such as "$.ues[0].imsi", or at the closest
@@ -221,7 +190,7 @@ func (s *Spec) at(path, fix, format string, args ...any) *Error {
 	for p := path; p != "$" && p != ""; {
 		if yp, err := yaml.PathString(p); err == nil {
 			if n, err := yp.FilterFile(s.file); err == nil && n != nil {
-				if t := start(n); t != nil && t.Position != nil {
+				if t := strictyaml.Start(n); t != nil && t.Position != nil {
 					e.Line, e.Column = t.Position.Line, t.Position.Column
 					return e
 				}

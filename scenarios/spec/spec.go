@@ -5,13 +5,13 @@
 package spec
 
 import (
-	"fmt"
 	"net/netip"
 	"time"
 
 	"github.com/goccy/go-yaml/ast"
 
 	"github.com/simreach/simreach/internal/ident"
+	"github.com/simreach/simreach/internal/strictyaml"
 )
 
 // Spec is one scenario.
@@ -184,26 +184,8 @@ const (
 	MaxPeers   = 100 // of each of UPFs, gNBs, relays and clients
 )
 
-// Error is what is wrong in a scenario file and how to mend it.
-type Error struct {
-	File         string
-	Line, Column int // from 1
-	Message      string
-	Fix          string
-}
-
-// Error implements error: "FILE:LINE:COLUMN: message (fix)".
-func (e *Error) Error() string {
-	s := e.File
-	if e.Line > 0 {
-		s = fmt.Sprintf("%s:%d:%d", s, e.Line, e.Column)
-	}
-	s += ": " + e.Message
-	if e.Fix != "" {
-		s += " (" + e.Fix + ")"
-	}
-	return s
-}
+// Error says what is wrong in a scenario file, where, and what to write instead.
+type Error = strictyaml.Error
 
 // Network returns the scenario's PLMN.
 func (s *Spec) Network() ident.PLMN {

@@ -104,6 +104,7 @@ const (
 	SMNetworkFailure            SMCause = 38
 	SMReactivationRequested     SMCause = 39
 	SMInvalidPDUSessionIdentity SMCause = 43
+	SMPTIMismatch               SMCause = 47
 	SMIPv4OnlyAllowed           SMCause = 50
 	SMIPv6OnlyAllowed           SMCause = 51
 	SMPDUSessionDoesNotExist    SMCause = 54

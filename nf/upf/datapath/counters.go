@@ -14,7 +14,8 @@ type Counters struct {
 	UnknownMessage             uint64
 	EchoRequests               uint64 // all answered
 	EchoResponses              uint64
-	ErrorIndicationsReceived   uint64
+	ErrorIndicationsReceived   uint64 // of the peer that they are about
+	ErrorIndicationsForeign    uint64 // of anybody else: dropped
 	EndMarkersReceived         uint64
 	NotificationsReceived      uint64 // Supported Extension Headers Notification
 
@@ -67,6 +68,7 @@ const (
 	echoRequest
 	echoResponse
 	errorIndicationReceived
+	errorIndicationForeign
 	endMarkerReceived
 	notificationReceived
 	notIP
@@ -123,7 +125,8 @@ func (c *counters) read() Counters {
 		Malformed: of(malformed), UnknownTEID: of(unknownTEID), Spoofed: of(spoofed),
 		UnknownExtension: of(unknownExtension), UnknownMessage: of(unknownMessage),
 		EchoRequests: of(echoRequest), EchoResponses: of(echoResponse),
-		ErrorIndicationsReceived: of(errorIndicationReceived), EndMarkersReceived: of(endMarkerReceived),
+		ErrorIndicationsReceived: of(errorIndicationReceived), ErrorIndicationsForeign: of(errorIndicationForeign),
+		EndMarkersReceived:    of(endMarkerReceived),
 		NotificationsReceived: of(notificationReceived),
 		DownlinkPackets:       c.downPackets.Load(), DownlinkBytes: c.downBytes.Load(),
 		NotIP: of(notIP), UnknownUE: of(unknownUE),

@@ -30,7 +30,7 @@ func FuzzPackets(f *testing.F) {
 		n += 2
 		c := p.Status().Counters
 		sum := c.UplinkPackets + c.Malformed + c.UnknownTEID + c.Spoofed + c.UnknownExtension + c.UnknownMessage +
-			c.EchoRequests + c.EchoResponses + c.ErrorIndicationsReceived + c.EndMarkersReceived + c.NotificationsReceived +
+			c.EchoRequests + c.EchoResponses + c.ErrorIndicationsReceived + c.ErrorIndicationsForeign + c.EndMarkersReceived + c.NotificationsReceived +
 			c.DownlinkPackets + c.NotIP + c.UnknownUE + c.NoRule + c.ActionDrop + c.Buffered + c.GateClosed + c.RateExceeded
 		if sum != n {
 			t.Errorf("%d packets counted, want %d: %+v", sum, n, c)

@@ -27,6 +27,10 @@ func (p *Plain) signalling(h gtpu.Header, payload []byte, from netip.AddrPort) o
 			}
 			return malformed
 		}
+		// The peer that we send to says so itself; anybody else could end the tunnel.
+		if peer.Addr.Unmap() != from.Addr().Unmap() {
+			return errorIndicationForeign
+		}
 		p.post(Event{Kind: ErrorIndication, Peer: ident.FTEID{Addr: peer.Addr.Unmap(), TEID: peer.TEID}})
 		return errorIndicationReceived
 	case gtpu.EndMarker:
