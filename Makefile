@@ -17,7 +17,7 @@ test: ## all tests that need no root, with the race detector
 
 .PHONY: test-root
 test-root: ## tests that need root: namespaces, TUN, raw sockets, user-mode Linux
-	SIMREACH_REQUIRE="$${SIMREACH_REQUIRE:-netns,tun,sctp,uml,tshark,programs}" go test -race -count=1 -run '^TestRoot' ./...
+	SIMREACH_REQUIRE="$${SIMREACH_REQUIRE-netns,tun,sctp,uml,tshark,programs}" go test -race -count=1 -run '^TestRoot' ./...
 
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck and the architecture rules

@@ -135,21 +135,6 @@ func (n *NS) Forward() error {
 	return nil
 }
 
-// SetMTU changes an interface's MTU, in bytes.
-func (n *NS) SetMTU(ifname string, mtu int) error {
-	err := n.Do(func() error {
-		l, err := netlink.LinkByName(ifname)
-		if err != nil {
-			return err
-		}
-		return netlink.LinkSetMTU(l, mtu)
-	})
-	if err != nil {
-		return fmt.Errorf("MTU of %s in %s: %w", ifname, n.name, err)
-	}
-	return nil
-}
-
 // JoinHost connects a bridge of the namespace sw with the host's own namespace: a
 // veth whose host end is called hostName and gets the address addr. Removing sw
 // removes both ends.

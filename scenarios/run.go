@@ -99,6 +99,9 @@ func run(ctx context.Context, s *spec.Spec, b lab.Backend, o Options, r *report.
 	}
 	l, err := b.Start(ctx, s, lab.Options{Log: o.Log, Dir: o.Out, Scratch: scratch})
 	if err != nil {
+		if ctx.Err() != nil {
+			err = fmt.Errorf("%w (the run ended: %w)", err, context.Cause(ctx))
+		}
 		return fmt.Errorf("start the topology: %w", err)
 	}
 	env := steps.NewEnv(l, scratch)

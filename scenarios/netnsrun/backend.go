@@ -65,7 +65,6 @@ type running struct {
 	started  []*role
 	control  *http.Client // of the ue process
 	manager  *plan.ManagerClient
-	host     bool
 }
 
 // Start implements lab.Backend.
@@ -73,13 +72,18 @@ func (b Backend) Start(ctx context.Context, s *spec.Spec, o lab.Options) (lab.La
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	id := make([]byte, 3)
-	_, _ = rand.Read(id) // never fails
-	r := &running{spec: s, run: hex.EncodeToString(id), secrets: plan.NewSecrets(), roles: map[string]*role{}, host: o.HostAccess}
+	r := newRunning(s)
 	if err := r.start(ctx, b.binary, o); err != nil {
 		return nil, errors.Join(err, r.Close(context.WithoutCancel(ctx)))
 	}
 	return r, nil
+}
+
+// newRunning is a run that has nothing yet.
+func newRunning(s *spec.Spec) *running {
+	id := make([]byte, 3)
+	_, _ = rand.Read(id) // never fails
+	return &running{spec: s, run: hex.EncodeToString(id), secrets: plan.NewSecrets(), roles: map[string]*role{}}
 }
 
 func (r *running) start(ctx context.Context, binary string, o lab.Options) (err error) {

@@ -1,0 +1,135 @@
+package netnsrun
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/simreach/simreach/netns"
+	"github.com/simreach/simreach/netns/netnstest"
+	"github.com/simreach/simreach/scenarios/lab"
+	"github.com/simreach/simreach/scenarios/scenariotest"
+)
+
+// nothingLeft checks that a run has left no namespace, link, lock or directory.
+// TMPDIR must be dir.
+func nothingLeft(t *testing.T, run, dir string) {
+	t.Helper()
+	if left, err := netns.List(netns.Prefix + run + "-"); err != nil || len(left) != 0 {
+		t.Errorf("namespaces left: %v, %v", left, err)
+	}
+	if left, err := netns.HostLinks(hostLink(run)); err != nil || len(left) != 0 {
+		t.Errorf("links left: %v, %v", left, err)
+	}
+	if _, err := os.Stat(filepath.Join(stateDir, run+".lock")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("lock left: %v", err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+		t.Errorf("directories left: %v, %v", left, err)
+	}
+}
+
+// TestRootStartThatFailsLeavesNothing, wherever it fails.
+func TestRootStartThatFailsLeavesNothing(t *testing.T) {
+	netnstest.Require(t)
+	s := scenariotest.Library(t, "attach-and-connect", "")
+	binary := scenariotest.Binary(t)
+	for name, c := range map[string]struct {
+		binary string
+		after  time.Duration // 0: not cancelled
+		dir    string
+		want   error
+	}{
+		"no binary":           {binary: "/not/there", want: fs.ErrNotExist},
+		"no output directory": {binary: binary, dir: "/proc/not-there", want: fs.ErrNotExist},
+		"ends at once":        {binary: "/bin/false"},
+		"never ready":         {binary: "/bin/cat", after: 200 * time.Millisecond, want: context.DeadlineExceeded},
+		"cancelled at once":   {binary: binary, after: time.Nanosecond, want: context.DeadlineExceeded},
+		"cancelled early":     {binary: binary, after: 120 * time.Millisecond, want: context.DeadlineExceeded},
+		"cancelled later":     {binary: binary, after: 250 * time.Millisecond, want: context.DeadlineExceeded},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			t.Setenv("TMPDIR", dir)
+			ctx := t.Context()
+			if c.after > 0 {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeout(ctx, c.after)
+				defer cancel()
+			}
+			r := newRunning(s)
+			err := r.start(ctx, c.binary, lab.Options{Dir: c.dir})
+			if err == nil && c.after == 0 || err != nil && c.want != nil && !errors.Is(err, c.want) {
+				t.Errorf("want %v, got %v", c.want, err)
+			}
+			if err := r.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+			nothingLeft(t, r.run, dir)
+		})
+	}
+}
+
+// TestRootCloseEndsEveryProcess: also one that is in no program's process group.
+func TestRootCloseEndsEveryProcess(t *testing.T) {
+	netnstest.Require(t)
+	dir := t.TempDir()
+	t.Setenv("TMPDIR", dir)
+	l, err := New(scenariotest.Binary(t)).Start(t.Context(), scenariotest.Library(t, "half-close", ""), lab.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, ok := l.(*running)
+	if !ok {
+		t.Fatalf("a lab is a %T", l)
+	}
+	stray := straggler(t, r.topology.nodes["client1"])
+	if err := l.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	killed(t, stray)
+	nothingLeft(t, r.run, dir)
+}
+
+func TestRootCleanEndsProcessesOfDeadRuns(t *testing.T) {
+	netnstest.Require(t)
+	run := fmt.Sprintf("%05xf", os.Getpid()&0xfffff)
+	ns, err := netns.Create(nsName(run, "ue1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	stray := straggler(t, ns)
+	if removed, _, err := Clean(); err != nil || !slices.Contains(removed, run) {
+		t.Errorf("want %s removed, got %v, %v", run, removed, err)
+	}
+	killed(t, stray)
+	nothingLeft(t, run, t.TempDir())
+}
+
+// straggler starts a program in ns that nobody will stop.
+func straggler(t *testing.T, ns *netns.NS) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command("sleep", "60")
+	if err := ns.Start(cmd); err != nil {
+		t.Fatal(err)
+	}
+	return cmd
+}
+
+// killed checks that a program ended by SIGKILL, and not by itself later.
+func killed(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+	e, ok := errors.AsType[*exec.ExitError](cmd.Wait())
+	if !ok || e.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+		t.Errorf("want it killed, got %v", e)
+	}
+}
