@@ -12,6 +12,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -497,11 +498,18 @@ func stopInOrder(w *town) {
 	t := w.t
 	m := w.mustCreate()
 	must[net.Conn](t)(w.open(m))
-	listing := make(chan error, 1)
+	listing, sent := make(chan error, 1), make(chan struct{})
 	go func() { // waits at the manager for ten seconds
-		_, err := w.api.AwaitAttachment(t.Context(), imsi, false)
+		ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
+			WroteRequest: func(httptrace.WroteRequestInfo) { close(sent) },
+		})
+		_, err := w.api.AwaitAttachment(ctx, imsi, false)
 		listing <- err
 	}()
+	<-sent
+	if _, err := w.api.List(t.Context()); err != nil { // answered after the other was taken
+		t.Fatal(err)
+	}
 	silent := must[net.Conn](t)(net.Dial("tcp", strings.TrimPrefix(w.api.URL, "http://")))
 	defer silent.Close()
 	for _, role := range []string{"manager", "relay-inner", "relay-outer"} {
