@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/simreach/simreach/internal/testenv"
 	"github.com/simreach/simreach/netns"
 )
 
@@ -35,7 +36,7 @@ external:
 // the core; afterwards the host has what it had.
 func TestRootExternal(t *testing.T) {
 	host := newHost(t)
-	requireProgram(t, "ip")
+	testenv.Program(t, "programs", "ip")
 	peer := func(name, network, addr string) *netns.NS {
 		ns := newPeer(t, name)
 		bridge := "lab" + network
@@ -163,7 +164,7 @@ func hostState(t *testing.T, host *netns.NS) string {
 // echoGTPU sends a GTP-U Echo Request (TS 29.281 clause 7.2.1) and wants its answer.
 func echoGTPU(t *testing.T, from *netns.NS, to string) {
 	t.Helper()
-	requireProgram(t, "timeout")
+	testenv.Program(t, "programs", "timeout")
 	var out, errOut bytes.Buffer
 	c := exec.Command("timeout", "20", "bash", "-c", `exec 3<>/dev/udp/`+strings.Replace(to, ":", "/", 1)+`; printf '\x32\x01\x00\x04\x00\x00\x00\x00\x12\x34\x00\x00' >&3; head -c 8 <&3`)
 	c.Stdout, c.Stderr = &out, &errOut

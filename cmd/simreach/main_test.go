@@ -18,6 +18,7 @@ import (
 	"github.com/google/gopacket/pcapgo"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/simreach/simreach/internal/testenv"
 	"github.com/simreach/simreach/netns"
 )
 
@@ -39,9 +40,8 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	var drop []string
 	if netns.Available() == nil {
-		if _, err := exec.LookPath("setpriv"); err != nil {
-			t.Skipf("needs setpriv, to run as one who may not make network namespaces: %v", err)
-		}
+		// To run as one who may not make network namespaces.
+		testenv.Program(t, "programs", "setpriv")
 		drop = []string{"setpriv", "--bounding-set=-sys_admin,-net_admin"}
 	}
 	testscript.Run(t, testscript.Params{

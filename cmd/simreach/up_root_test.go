@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/simreach/simreach/internal/testenv"
 	"github.com/simreach/simreach/netns"
 	"github.com/simreach/simreach/netns/netnstest"
 )
@@ -33,16 +34,6 @@ func newHost(t *testing.T) *netns.NS {
 		}
 	})
 	return h
-}
-
-func requireProgram(t *testing.T, name string) {
-	t.Helper()
-	if _, err := exec.LookPath(name); err != nil {
-		if slices.Contains(strings.Split(os.Getenv("SIMREACH_REQUIRE"), ","), "programs") {
-			t.Fatalf("the program %s is required here: %v", name, err)
-		}
-		t.Skipf("needs the program %s: %v", name, err)
-	}
 }
 
 // up starts a topology and returns it with its run ID and what was printed.
@@ -101,7 +92,7 @@ func readmeCommands(t *testing.T) (out []string) {
 // README's own commands.
 func TestRootUpServesTheHost(t *testing.T) {
 	host := newHost(t)
-	requireProgram(t, "curl")
+	testenv.Program(t, "programs", "curl")
 	p, run, printed := up(t, host, "../../scenarios/library/attach-and-connect.yaml")
 	find := func(pattern, in string) string {
 		t.Helper()
@@ -200,7 +191,7 @@ func execOnNodes(t *testing.T, run string) {
 		{name: "a UE reaches the N6 side through the core", args: []string{"north-1", "--", "timeout", "10", "bash", "-c", "echo > /dev/tcp/198.19.0.7/9"}, code: 1, stderr: "Connection refused"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			requireProgram(t, tt.args[2])
+			testenv.Program(t, "programs", tt.args[2])
 			code, out, stderr := output(t, (*exec.Cmd).Start, strings.NewReader(tt.in), append([]string{"exec", "--run", run}, tt.args...)...)
 			if code != tt.code || !regexp.MustCompile(tt.out).MatchString(out) || !regexp.MustCompile(tt.stderr).MatchString(stderr) {
 				t.Errorf("want code %d, %q and %q, got %d, %q, %q", tt.code, tt.out, tt.stderr, code, out, stderr)

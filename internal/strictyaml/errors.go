@@ -56,8 +56,8 @@ func Start(n ast.Node) *token.Token {
 	return n.GetToken()
 }
 
-// libraryError takes place and message out of the YAML library's error.
-func (r Reader) libraryError(err error, fix string) *Error {
+// yamlError takes place and message out of the YAML library's error.
+func (r Reader) yamlError(err error, fix string) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		e.File = r.File
 		return e

@@ -64,7 +64,7 @@ func (r Reader) Parse(text []byte) (f *ast.File, err error) {
 		return nil, err
 	}
 	if f, err = parser.Parse(tokens, 0); err != nil {
-		return nil, r.libraryError(err, "mend the YAML syntax")
+		return nil, r.yamlError(err, "mend the YAML syntax")
 	}
 	return f, nil
 }
@@ -141,7 +141,7 @@ func (r Reader) Decode(n ast.Node, out any) error {
 		return err
 	}
 	if err := yaml.NodeToValue(n, out, yaml.Strict()); err != nil {
-		return r.libraryError(err, r.Fix)
+		return r.yamlError(err, r.Fix)
 	}
 	return nil
 }
