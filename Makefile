@@ -14,6 +14,8 @@ build: ## build bin/simreach
 .PHONY: test
 test: ## all tests that need no root, with the race detector
 	go test -race -skip '^TestRoot' ./...
+	@# The race detector allocates by itself: what costs no allocation is shown without it.
+	go test -run 'Alloca' -skip '^TestRoot' ./internal/dgram ./internal/wire/gtpu ./nf/upf/datapath ./ue/airlink ./ue/gnb
 
 .PHONY: test-root
 test-root: ## tests that need root: namespaces, TUN, raw sockets, user-mode Linux
