@@ -59,6 +59,40 @@ const (
 	CodeBadRelay          Code = "NAP0024"
 	CodeRelayUnauthorised Code = "NAP0025"
 
+	// Why a relayed connection failed: the error log shows these.
+	CodeConnDeviceReset          Code = "NAP0101"
+	CodeConnExpired              Code = "NAP0102"
+	CodeConnRevoked              Code = "NAP0103"
+	CodeConnIdle                 Code = "NAP0104"
+	CodeConnStopped              Code = "NAP0105"
+	CodeConnSourceDenied         Code = "NAP0106"
+	CodeConnRateLimited          Code = "NAP0107"
+	CodeConnTooMany              Code = "NAP0108"
+	CodeConnOverloaded           Code = "NAP0109"
+	CodeConnAuditUnavailable     Code = "NAP0110"
+	CodeConnTLSHandshake         Code = "NAP0111"
+	CodeConnTLSTimeout           Code = "NAP0112"
+	CodeConnCertificateMissing   Code = "NAP0113"
+	CodeConnCertificateExpired   Code = "NAP0114"
+	CodeConnCertificateUntrusted Code = "NAP0115"
+	CodeConnCertificateKey       Code = "NAP0116"
+	CodeConnCertificateRevoked   Code = "NAP0117"
+	CodeConnCredentialRevoked    Code = "NAP0118"
+	CodeConnUnknownEntry         Code = "NAP0119"
+	CodeConnUnknownTarget        Code = "NAP0120"
+	CodeConnBadRequest           Code = "NAP0121"
+	CodeConnDeviceRefused        Code = "NAP0122"
+	CodeConnDeviceUnreachable    Code = "NAP0123"
+	CodeConnDeviceTimeout        Code = "NAP0124"
+	CodeConnNoInnerRelay         Code = "NAP0125"
+	CodeConnInnerUnreachable     Code = "NAP0126"
+	CodeConnInnerRefused         Code = "NAP0127"
+	CodeConnTicketInvalid        Code = "NAP0128"
+	CodeConnDraining             Code = "NAP0129"
+	CodeConnManagerAway          Code = "NAP0130"
+	CodeConnTimeout              Code = "NAP0131"
+	CodeConnFailed               Code = "NAP0132"
+
 	CodeDeviceOffline Code = "SEM0016"
 )
 
@@ -109,4 +143,37 @@ var codes = map[Code]codeText{
 	CodeRelayUnauthorised: {KindUnauthenticated, "The relay's credentials are not valid.", "中継装置の認証に失敗しました。"},
 
 	CodeDeviceOffline: {KindOffline, "The specified subscriber is offline.", "指定された回線はオフラインです。"},
+
+	CodeConnDeviceReset:          {KindUnavailable, "The device reset the connection.", "デバイスが接続をリセットしました。"},
+	CodeConnExpired:              {KindUnavailable, "The port mapping expired.", "ポートマッピングの有効期限が切れました。"},
+	CodeConnRevoked:              {KindUnavailable, "The port mapping was deleted.", "ポートマッピングが削除されました。"},
+	CodeConnIdle:                 {KindUnavailable, "The connection carried no data for too long.", "無通信のため接続を切断しました。"},
+	CodeConnStopped:              {KindUnavailable, "The relay stopped.", "中継装置が停止しました。"},
+	CodeConnSourceDenied:         {KindUnavailable, "The source address is outside the allowed ranges.", "接続元アドレスが許可された範囲にありません。"},
+	CodeConnRateLimited:          {KindUnavailable, "There were too many accesses in a short time.", "短時間にアクセスが多すぎます。"},
+	CodeConnTooMany:              {KindUnavailable, "The port mapping has too many connections.", "ポートマッピングの同時接続数が上限に達しています。"},
+	CodeConnOverloaded:           {KindUnavailable, "The relay has too many connections.", "中継装置の同時接続数が上限に達しています。"},
+	CodeConnAuditUnavailable:     {KindUnavailable, "The relay cannot record accesses.", "中継装置がアクセスを記録できません。"},
+	CodeConnTLSHandshake:         {KindUnavailable, "The TLS handshake failed.", "TLS ハンドシェイクに失敗しました。"},
+	CodeConnTLSTimeout:           {KindUnavailable, "The TLS handshake took too long.", "TLS ハンドシェイクがタイムアウトしました。"},
+	CodeConnCertificateMissing:   {KindUnavailable, "A client certificate is required.", "クライアント証明書が必要です。"},
+	CodeConnCertificateExpired:   {KindUnavailable, "The client certificate is not in force.", "クライアント証明書の有効期間外です。"},
+	CodeConnCertificateUntrusted: {KindUnavailable, "The client certificate was issued by another authority.", "クライアント証明書の発行者が異なります。"},
+	CodeConnCertificateKey:       {KindUnavailable, "The client certificate's signature does not verify with the credential's key.", "クライアント証明書の署名を検証できません。"},
+	CodeConnCertificateRevoked:   {KindUnavailable, "The client certificate has been revoked.", "クライアント証明書は失効しています。"},
+	CodeConnCredentialRevoked:    {KindUnavailable, "The credential of the port mapping has been revoked.", "ポートマッピングの認証情報は失効しています。"},
+	CodeConnUnknownEntry:         {KindUnavailable, "There is no port mapping at this address.", "このアドレスのポートマッピングはありません。"},
+	CodeConnUnknownTarget:        {KindUnavailable, "The port mapping does not lead to this device.", "このデバイスはポートマッピングの対象ではありません。"},
+	CodeConnBadRequest:           {KindUnavailable, "The client did not send an HTTP/2 CONNECT request.", "HTTP/2 CONNECT リクエストではありません。"},
+	CodeConnDeviceRefused:        {KindUnavailable, "The device refused the connection.", "デバイスが接続を拒否しました。"},
+	CodeConnDeviceUnreachable:    {KindUnavailable, "The device cannot be reached.", "デバイスに到達できません。"},
+	CodeConnDeviceTimeout:        {KindUnavailable, "The device did not answer in time.", "デバイスの応答がありません。"},
+	CodeConnNoInnerRelay:         {KindUnavailable, "No inner relay serves the device.", "デバイスを担当する内側の中継装置がありません。"},
+	CodeConnInnerUnreachable:     {KindUnavailable, "The inner relay cannot be reached.", "内側の中継装置に接続できません。"},
+	CodeConnInnerRefused:         {KindUnavailable, "The inner relay refused the connection.", "内側の中継装置が接続を拒否しました。"},
+	CodeConnTicketInvalid:        {KindUnavailable, "The inner relay did not accept the ticket.", "内側の中継装置がチケットを受け付けませんでした。"},
+	CodeConnDraining:             {KindUnavailable, "The relay is stopping.", "中継装置は停止処理中です。"},
+	CodeConnManagerAway:          {KindUnavailable, "The manager could not be asked.", "管理装置に問い合わせできませんでした。"},
+	CodeConnTimeout:              {KindUnavailable, "Setting up the connection took too long.", "接続の確立がタイムアウトしました。"},
+	CodeConnFailed:               {KindUnavailable, "The connection could not be set up.", "接続を確立できませんでした。"},
 }

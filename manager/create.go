@@ -238,5 +238,8 @@ func (s *Service) abandon(ctx context.Context, e Entry) {
 }
 
 func (e Entry) opening() Opening {
-	return Opening{EntryID: e.ID, Address: e.Address, Expires: e.Expires}
+	return Opening{
+		EntryID: e.ID, Address: e.Address, Expires: e.Expires, OperatorID: e.OperatorID, IMSI: e.IMSI, SIMID: e.SIMID,
+		DevicePort: e.DevicePort, TLS: e.TLS, CredentialID: e.CredentialID, Many: e.Many(),
+	}
 }

@@ -42,7 +42,33 @@ type Entry struct {
 	Ranges     []netip.Prefix // who may connect; never empty
 	Created    time.Time      // millisecond precision, UTC
 	Expires    time.Time      // millisecond precision, UTC
+
+	// TLS is whether clients speak TLS to the outer relay (R18).
+	TLS bool
+	// CredentialID names the Credential that clients' certificates are checked with
+	// (R14); empty: none. Set only with TLS.
+	CredentialID CredentialID
+	// ProxyProtocol is whether the device is sent a PROXY protocol version 2 header
+	// that names the client.
+	ProxyProtocol bool
+	// Targets are the devices of an entry for several of them (R9b): a client reaches
+	// each through its own CONNECT stream. IMSI, SIMID and DevicePort are empty then, and
+	// TLS is set. Empty: an entry for one device.
+	Targets []Target
 }
+
+// Target is one device of an entry for several, with conditions of its own that come
+// on top of the entry's.
+type Target struct {
+	IMSI       ident.IMSI
+	SIMID      string // set when it was named by SIM ID
+	DevicePort uint16
+	Ranges     []netip.Prefix // empty: the entry's
+	Expires    time.Time      // zero: the entry's
+}
+
+// Many reports whether the entry stands for several devices.
+func (e Entry) Many() bool { return len(e.Targets) > 0 }
 
 // Duration returns how long the entry was asked to live.
 func (e Entry) Duration() time.Duration { return e.Expires.Sub(e.Created) }
@@ -67,6 +93,25 @@ type CreateRequest struct {
 	Duration *time.Duration // nil: the configured default; else whole seconds from 1 s to the configured maximum
 	Ranges   []string       // CIDR ranges or single addresses; empty: Caller alone
 	Caller   netip.Addr     // who asks
+
+	TLS           bool
+	CredentialID  CredentialID // only with TLS
+	ProxyProtocol bool
+	// Relay is a hint: the ID of an outer relay, or a region, to prefer. Empty: the
+	// policy alone decides.
+	RelayHint, RegionHint string
+	// Targets makes an entry for several devices; IMSI, SIMID, Service and Port are
+	// empty then.
+	Targets []TargetRequest
+}
+
+// TargetRequest asks for one device of an entry for several.
+type TargetRequest struct {
+	IMSI     string
+	SIMID    string
+	Port     int
+	Duration *time.Duration // nil: as long as the entry
+	Ranges   []string       // empty: the entry's
 }
 
 // EntryQuery selects entries of one operator that have not expired, in the order

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
+
+	"github.com/simreach/simreach/internal/ident"
 )
 
 // RelayKind is outer or inner.
@@ -99,6 +101,13 @@ const (
 	// CommandClose closes the port of EntryID and cuts its live connections, for
 	// Reason. An unknown entry is not an error.
 	CommandClose
+	// CommandCredential says that CredentialID has changed: the relay forgets what it
+	// knows of it and cuts the connections that would no longer be let in.
+	CommandCredential
+	// CommandPing has an inner relay send ICMP echo requests to a device.
+	CommandPing
+	// CommandDrain tells the relay to finish its connections and take no new ones.
+	CommandDrain
 )
 
 // String returns the command's name.
@@ -110,6 +119,12 @@ func (k CommandKind) String() string {
 		return "open"
 	case CommandClose:
 		return "close"
+	case CommandCredential:
+		return "credential"
+	case CommandPing:
+		return "ping"
+	case CommandDrain:
+		return "drain"
 	}
 	return fmt.Sprintf("command %d", uint8(k))
 }
@@ -136,10 +151,20 @@ func (r CloseReason) String() string {
 
 // Opening is what an outer relay must know to open an entry. The conditions are
 // asked for with every connection (R11).
+//
+// What is needed before the manager has been asked, or when it cannot be, comes with
+// it: the TLS handshake's settings, and whose entry it is, for the audit log.
 type Opening struct {
-	EntryID EntryID
-	Address netip.AddrPort
-	Expires time.Time
+	EntryID      EntryID
+	Address      netip.AddrPort
+	Expires      time.Time
+	OperatorID   OperatorID
+	IMSI         ident.IMSI // empty for several devices
+	SIMID        string
+	DevicePort   uint16 // 0 for several devices
+	TLS          bool
+	CredentialID CredentialID
+	Many         bool // the entry stands for several devices (R9b)
 }
 
 // Command is one instruction to an outer relay. It is answered by an
@@ -151,6 +176,22 @@ type Command struct {
 	Openings []Opening   // snapshot, open
 	EntryID  EntryID     // close
 	Reason   CloseReason // close
+
+	CredentialID CredentialID // credential
+	Ping         Ping         // ping
+}
+
+// Ping asks an inner relay to reach a device with ICMP echo requests.
+type Ping struct {
+	Device  netip.Addr
+	Count   int           // 1 to 5
+	Timeout time.Duration // for each, 1 to 3 s
+}
+
+// PingResult is what became of a Ping.
+type PingResult struct {
+	Sent, Received int
+	RTT            time.Duration // the mean of those received; 0: none
 }
 
 // Acknowledgement answers a Command. Entries that could not be opened are in
@@ -159,6 +200,7 @@ type Acknowledgement struct {
 	Session  string
 	ID       uint64
 	Failures []OpenFailure
+	Ping     *PingResult // the answer to CommandPing
 }
 
 // OpenFailure is an entry that the relay could not open. Err is ErrPortInUse or
@@ -190,16 +232,45 @@ type ConnectionEvent struct {
 	Live         int // connections alive on this relay after the event
 }
 
+// RelayLoad is what an outer relay tells about itself from time to time.
+type RelayLoad struct {
+	Live      int    // connections relayed now
+	Accepted  uint64 // connections of clients since the process began
+	Opened    uint64 // of those, how many reached their device
+	Denied    map[string]uint64
+	Up, Down  uint64 // bytes from and to clients since the process began, of live connections too
+	Entries   int    // open ports
+	Draining  bool   // finishes its connections and takes no new ones
+	Unaudited uint64 // audit records that were lost
+	At        time.Time
+}
+
+// ResolveRequest is an outer relay's question about one connection (R11).
+type ResolveRequest struct {
+	ConnectionID string
+	Hit          netip.AddrPort // what the client connected to, as published
+	Client       netip.AddrPort
+	// Target names the device of an entry for several, as the client's CONNECT stream
+	// does: "imsi-<digits>:<port>" or "<SIM ID>:<port>". Empty for an entry for one.
+	Target string
+}
+
 // Route is the manager's answer to a relay's question about one connection (R12).
 type Route struct {
-	EntryID      EntryID
-	ConnectionID string
-	Ranges       []netip.Prefix
-	Expires      time.Time
-	Device       netip.AddrPort // the device's private address and port
-	InnerID      RelayID
-	Inner        netip.AddrPort // where the outer relay connects
-	Ticket       string         // what it shows there; a secret, valid once and for seconds
+	EntryID       EntryID
+	ConnectionID  string
+	OperatorID    OperatorID
+	IMSI          ident.IMSI
+	SIMID         string
+	TLS           bool
+	CredentialID  CredentialID // what a client certificate is checked with (R14); empty: none
+	ProxyProtocol bool
+	Ranges        []netip.Prefix
+	Expires       time.Time
+	Device        netip.AddrPort // the device's private address and port
+	InnerID       RelayID
+	Inner         netip.AddrPort // where the outer relay connects
+	Ticket        string         // what it shows there; a secret, valid once and for seconds
 }
 
 // Allows reports whether a client may connect from addr (R13).

@@ -11,15 +11,14 @@ import (
 // Resolve answers an outer relay about a connection that hit one of its ports
 // (R11, R12): where the device of that entry is attached now, on what conditions
 // the client may reach it, and a ticket for the inner relay. The relay checks the
-// conditions. The last argument is the client's address, which belongs to the
-// question but does not change the answer.
+// conditions.
 //
 // Errors: CodeRelayNotAttached (the session is over), CodeUnknownEntry (no entry at
 // the address, or it is another relay's), CodeEntryExpired, CodeDeviceOffline,
 // CodeNoInnerRelay (none is configured for the device's UPF, or it is not
 // attached), CodeInternal.
-func (rs *RelaySession) Resolve(ctx context.Context, hit, _ netip.AddrPort) (Route, error) {
-	s := rs.svc
+func (rs *RelaySession) Resolve(ctx context.Context, q ResolveRequest) (Route, error) {
+	s, hit := rs.svc, q.Hit
 	if rs.err() != nil || rs.relay.Kind != OuterRelay {
 		return Route{}, NewError(CodeRelayNotAttached)
 	}

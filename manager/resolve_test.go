@@ -19,7 +19,9 @@ func TestResolve(t *testing.T) {
 	m := start(t, config())
 	outer := attach(t, m.Service, outerRelay("outer1", wide))
 	e := create(t, m.Service)
-	resolve := func() (manager.Route, error) { return outer.Resolve(t.Context(), e.Address, clientPort) }
+	resolve := func() (manager.Route, error) {
+		return outer.Resolve(t.Context(), manager.ResolveRequest{Hit: e.Address, Client: clientPort})
+	}
 
 	_, err := resolve()
 	wantCode(t, err, manager.CodeDeviceOffline, "the device is not attached")
@@ -53,12 +55,12 @@ func TestResolve(t *testing.T) {
 	wantCode(t, err, manager.CodeDeviceOffline, "detached")
 
 	m.dir.set(imsi1, "upf1", "10.60.0.7")
-	_, err = outer.Resolve(t.Context(), netip.MustParseAddrPort("192.0.2.1:1"), clientPort)
+	_, err = outer.Resolve(t.Context(), manager.ResolveRequest{Hit: netip.MustParseAddrPort("192.0.2.1:1"), Client: clientPort})
 	wantCode(t, err, manager.CodeUnknownEntry, "a port without entry")
 	other := outerRelay("outer2", wide)
-	_, err = attach(t, m.Service, other).Resolve(t.Context(), e.Address, clientPort)
+	_, err = attach(t, m.Service, other).Resolve(t.Context(), manager.ResolveRequest{Hit: e.Address, Client: clientPort})
 	wantCode(t, err, manager.CodeUnknownEntry, "another relay's entry")
-	_, err = inner.Resolve(t.Context(), e.Address, clientPort)
+	_, err = inner.Resolve(t.Context(), manager.ResolveRequest{Hit: e.Address, Client: clientPort})
 	wantCode(t, err, manager.CodeRelayNotAttached, "an inner relay has no business here")
 	outer.End()
 	_, err = resolve()
@@ -73,7 +75,7 @@ func TestTicket(t *testing.T) {
 	e := create(t, m.Service)
 	ids := map[string]bool{}
 	for range 3 {
-		r, err := outer.Resolve(t.Context(), e.Address, clientPort)
+		r, err := outer.Resolve(t.Context(), manager.ResolveRequest{Hit: e.Address, Client: clientPort})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -113,7 +115,7 @@ func TestResolveAfterExpiry(t *testing.T) {
 		m.dir.set(imsi1, "upf1", "10.60.0.7")
 		e := create(t, m.Service, lasting(time.Minute))
 		<-time.After(time.Minute)
-		_, err := outer.Resolve(t.Context(), e.Address, clientPort)
+		_, err := outer.Resolve(t.Context(), manager.ResolveRequest{Hit: e.Address, Client: clientPort})
 		if e := manager.AsError(err); e.Code != manager.CodeEntryExpired && e.Code != manager.CodeUnknownEntry {
 			t.Errorf("at its expiry: %v; want expired, or gone", err)
 		}

@@ -10,7 +10,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -331,12 +330,12 @@ func (c *Client) Report(e manager.ConnectionEvent) {
 // Resolve asks the manager about a connection that hit a port (R11). While the
 // manager is away it returns CodeManagerAway at once; otherwise the errors are
 // those of manager.RelaySession.Resolve.
-func (c *Client) Resolve(ctx context.Context, hit, client netip.AddrPort) (manager.Route, error) {
+func (c *Client) Resolve(ctx context.Context, q manager.ResolveRequest) (manager.Route, error) {
 	s := c.session.Load()
 	if s == nil {
 		return manager.Route{}, manager.NewError(manager.CodeManagerAway)
 	}
-	resp, err := c.rpc.Resolve(ctx, connect.NewRequest(&pb.ResolveRequest{Session: s.id, Hit: hit.String(), Client: formatAddrPort(client)}))
+	resp, err := c.rpc.Resolve(ctx, connect.NewRequest(&pb.ResolveRequest{Session: s.id, Hit: q.Hit.String(), Client: formatAddrPort(q.Client)}))
 	if err != nil {
 		return manager.Route{}, fromRPC(err)
 	}

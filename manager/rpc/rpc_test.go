@@ -188,13 +188,13 @@ func TestConversation(t *testing.T) {
 	}
 
 	hit, client := e.Address, netip.MustParseAddrPort("198.51.100.1:5555")
-	_, err := outer.Resolve(t.Context(), hit, client)
+	_, err := outer.Resolve(t.Context(), manager.ResolveRequest{Hit: hit, Client: client})
 	if !errors.Is(err, manager.CodeNoInnerRelay) || !strings.Contains(err.Error(), "upf1") {
 		t.Errorf("Resolve without inner relay: %v; want the manager's code and argument", err)
 	}
 	inner, _ := startClient(t, m.addr, inner1)
 	ready(t, inner)
-	r, err := outer.Resolve(t.Context(), hit, client)
+	r, err := outer.Resolve(t.Context(), manager.ResolveRequest{Hit: hit, Client: client})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -293,7 +293,7 @@ func TestServerRestart(t *testing.T) {
 		m.stop()
 		eventually(t, "the client notices", func() bool { return !outer.Status().Attached })
 		begin := time.Now()
-		if _, err := outer.Resolve(t.Context(), e.Address, e.Address); !errors.Is(err, manager.CodeManagerAway) {
+		if _, err := outer.Resolve(t.Context(), manager.ResolveRequest{Hit: e.Address, Client: e.Address}); !errors.Is(err, manager.CodeManagerAway) {
 			t.Errorf("Resolve while the manager is away: %v; want %s", err, manager.CodeManagerAway)
 		}
 		if took := time.Since(begin); took > time.Second {

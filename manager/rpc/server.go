@@ -251,5 +251,5 @@ func (h handler) resolve(ctx context.Context, m *pb.ResolveRequest) (manager.Rou
 	if err != nil {
 		return manager.Route{}, err
 	}
-	return session.Resolve(ctx, hit, optionalAddrPort(m.GetClient()))
+	return session.Resolve(ctx, manager.ResolveRequest{Hit: hit, Client: optionalAddrPort(m.GetClient())})
 }

@@ -90,7 +90,7 @@ type Control interface {
 // Resolver answers about connections (R11, R12): the address and port that were
 // hit and the client's address give the conditions and the way.
 type Resolver interface {
-	Resolve(ctx context.Context, hit, client netip.AddrPort) (manager.Route, error)
+	Resolve(ctx context.Context, q manager.ResolveRequest) (manager.Route, error)
 }
 
 // Deps is what a Relay needs of the world.

@@ -109,7 +109,7 @@ func (r *Relay) setUp(ctx context.Context, p *port, c net.Conn, from netip.AddrP
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.HandshakeTimeout)
 	defer cancel()
-	route, err = r.deps.Resolver.Resolve(ctx, p.opening.Address, from)
+	route, err = r.deps.Resolver.Resolve(ctx, manager.ResolveRequest{Hit: p.opening.Address, Client: from})
 	switch {
 	case err != nil:
 		return deny(resolveCause(err), err)

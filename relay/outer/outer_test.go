@@ -47,7 +47,7 @@ func (c *control) Next(ctx context.Context) (manager.Command, error) {
 }
 func (c *control) Acknowledge(a manager.Acknowledgement) { c.acks <- a }
 func (c *control) Report(e manager.ConnectionEvent)      { c.events <- e }
-func (c *control) Resolve(ctx context.Context, hit, client netip.AddrPort) (manager.Route, error) {
+func (c *control) Resolve(ctx context.Context, _ manager.ResolveRequest) (manager.Route, error) {
 	c.mu.Lock()
 	r, err, hold := c.route, c.err, c.hold
 	c.mu.Unlock()
