@@ -117,13 +117,17 @@ func (m *machine) finishDeregistration(err error) {
 // deregistrationRequest is the network's (clause 5.5.2.3.2).
 func (m *machine) deregistrationRequest(r *nas.DeregistrationRequest) {
 	again := r.Reregister
+	err := ErrDeregistered
+	if r.Cause != 0 {
+		err = &DeregisteredByNetwork{Cause: r.Cause}
+	}
 	m.send(&nas.DeregistrationAccept{ToNetwork: true})
 	switch r.Cause {
 	case nas.MMIllegalUE, nas.MMIllegalME, nas.MM5GSServicesNotAllowed, nas.MMPLMNNotAllowed,
 		nas.MMTrackingAreaNotAllowed:
 		m.forget()
 	}
-	m.deregisteredLocally(ErrDeregistered)
+	m.deregisteredLocally(err)
 	m.start(t3540, m.t.T3540)
 	if again {
 		// A new signalling connection follows the release of this one

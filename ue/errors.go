@@ -36,6 +36,17 @@ func (e *RegistrationRejected) Error() string {
 	return fmt.Sprintf("ue: registration rejected, 5GMM cause %d", e.Cause)
 }
 
+// DeregisteredByNetwork is a DEREGISTRATION REQUEST from the network that gave a cause.
+// It wraps ErrDeregistered.
+type DeregisteredByNetwork struct{ Cause nas.MMCause }
+
+func (e *DeregisteredByNetwork) Error() string {
+	return fmt.Sprintf("%v, 5GMM cause %d", ErrDeregistered, e.Cause)
+}
+
+// Unwrap returns ErrDeregistered.
+func (e *DeregisteredByNetwork) Unwrap() error { return ErrDeregistered }
+
 // ServiceRejected is a SERVICE REJECT from the network.
 type ServiceRejected struct{ Cause nas.MMCause }
 

@@ -151,6 +151,42 @@ func TestNetworkDeregisters(t *testing.T) {
 	}
 }
 
+// Causes #3, #6 and #7 make the USIM invalid: 5G-GUTI and keys are forgotten and nothing
+// starts by itself (TS 24.501 clause 5.5.2.3.2), until the user wants it again. The
+// sessions that were there come back then.
+func TestNetworkDeregistersForGood(t *testing.T) {
+	for _, cause := range []nas.MMCause{nas.MMIllegalUE, nas.MMIllegalME, nas.MM5GSServicesNotAllowed} {
+		bubble(t, testConfig(), func(t *testing.T, n *testNet) {
+			c := n.registered()
+			c.established()
+			c.send(&nas.DeregistrationRequest{FromNetwork: true, Cause: cause})
+			wantUplink[*nas.DeregistrationAccept](c, "accepted")
+			var by *DeregisteredByNetwork
+			if s := n.u.Status(); s.State != MMDeregistered || !errors.Is(s.Err, ErrDeregistered) || !errors.As(s.Err, &by) || by.Cause != cause {
+				t.Errorf("status %+v, want it deregistered with cause %d", s, cause)
+			}
+			c.release(nil)
+			n.wantNoConn("stays deregistered", time.Hour)
+			done := n.register("")
+			c = n.wantConn("switched off and on")
+			r := wantUplink[*nas.RegistrationRequest](c, "initial registration")
+			if r.RegistrationType != nas.RegistrationInitial || r.Identity.SUCI == nil {
+				t.Errorf("request %+v, want an initial registration by SUCI", r)
+			}
+			c.secure(c.authenticate(2), 2, 2, 2)
+			c.send(testAccept())
+			wantUplink[*nas.RegistrationComplete](c, "registered")
+			if err := n.result("register", done); err != nil {
+				t.Fatal(err)
+			}
+			c.acceptNext()
+			if s := n.u.Status(); len(s.Sessions) != 1 || s.Sessions[0].State != SMActive {
+				t.Errorf("sessions %+v, want the one from before", s.Sessions)
+			}
+		})
+	}
+}
+
 // T3521 is 15 s, five transmissions (clause 5.5.2.2.6).
 func TestDeregistration(t *testing.T) {
 	bubble(t, testConfig(), func(t *testing.T, n *testNet) {

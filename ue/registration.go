@@ -36,7 +36,10 @@ func (r *registration) intent() intent {
 	return wantInitial
 }
 
-// commandRegister is the Register command.
+// commandRegister is the Register command. Causes such as #3, #6 and #7 make the USIM
+// invalid "until switching off or the UICC containing the USIM is removed" (clause
+// 5.5.1.2.5): until then nothing starts by itself. The command stands for the user who
+// has switched the UE off and on again.
 func (m *machine) commandRegister(gnb string) {
 	m.powerOn()
 	switch m.state {

@@ -17,6 +17,7 @@ type AMF struct {
 	SBI netip.AddrPort `yaml:"sbi"` // where it serves Namf
 	UDM string         `yaml:"udm"` // base URL of the AUSF and UDM
 	SMF string         `yaml:"smf"` // base URL of the SMF
+	EIR string         `yaml:"eir"` // base URL of the EIR; empty means the UDM
 }
 
 // Run implements Role.
@@ -32,11 +33,20 @@ func (c *AMF) Run(ctx context.Context, log *slog.Logger, ready func()) error {
 		return err
 	}
 	defer s.Close()
+	eir := u
+	if c.EIR != "" {
+		if eir, err = sbi.NewClient(c.EIR, o); err != nil {
+			return err
+		}
+		defer eir.Close()
+	}
 	n2, err := sctp.Listen(ctx, c.N2)
 	if err != nil {
 		return err
 	}
-	a, err := amf.New(c.AMF, amf.Deps{Log: log, N2: n2, Authentication: u, SubscriberData: u, UEContext: u, Sessions: s})
+	a, err := amf.New(c.AMF, amf.Deps{
+		Log: log, N2: n2, Authentication: u, SubscriberData: u, UEContext: u, Sessions: s, Equipment: eir,
+	})
 	if err != nil {
 		_ = n2.Close()
 		return err

@@ -18,6 +18,7 @@ type SMF struct {
 	SBI  netip.AddrPort    `yaml:"sbi"`  // where it serves Nsmf
 	UDM  string            `yaml:"udm"`  // base URL of the UDM
 	AMFs map[string]string `yaml:"amfs"` // base URLs by instance ID
+	CHF  string            `yaml:"chf"`  // base URL of the charging function; empty means none
 }
 
 // Run implements Role.
@@ -37,12 +38,22 @@ func (c *SMF) Run(ctx context.Context, log *slog.Logger, ready func()) error {
 		defer a.Close()
 		amfs[sbi.NFID(id)] = a
 	}
+	var chf sbi.Charging
+	if c.CHF != "" {
+		// The SMF repeats what fails, in its own time.
+		client, err := sbi.NewClient(c.CHF, sbi.ClientOptions{RetryFor: -1})
+		if err != nil {
+			return err
+		}
+		defer client.Close()
+		chf = client
+	}
 	n4, err := dgram.Listen(ctx, c.SMF.N4)
 	if err != nil {
 		return err
 	}
 	s, err := smf.New(c.SMF, smf.Deps{
-		Log: log, N4: n4, SubscriberData: u, UEContext: u, Rand: rand.Reader,
+		Log: log, N4: n4, SubscriberData: u, UEContext: u, Rand: rand.Reader, Charging: chf,
 		AMF: func(id sbi.NFID) (sbi.Communication, error) {
 			a, ok := amfs[id]
 			if !ok {

@@ -21,7 +21,9 @@ type Deps struct {
 	SubscriberData sbi.SubscriberData // UDM. Required
 	UEContext      sbi.UEContext      // UDM. Required
 	Sessions       sbi.Sessions       // SMF. Required
-	Rand           io.Reader          // source of 5G-TMSIs; nil means crypto/rand
+	// Equipment is the EIR; nil means that devices are not checked.
+	Equipment sbi.EquipmentIdentity
+	Rand      io.Reader // source of 5G-TMSIs; nil means crypto/rand
 }
 
 // AMF is one access and mobility management function. All methods may be called
@@ -34,6 +36,7 @@ type AMF struct {
 	sdm     sbi.SubscriberData
 	uecm    sbi.UEContext
 	smf     sbi.Sessions
+	eir     sbi.EquipmentIdentity // may be nil
 	table   gmmTable
 	reg     *registry
 	tasks   tasks
@@ -73,7 +76,7 @@ func New(cfg Config, d Deps) (*AMF, error) {
 	}
 	a := &AMF{
 		cfg: cfg.withDefaults(), log: log.With("nf", "amf"),
-		n2: d.N2, ausf: d.Authentication, sdm: d.SubscriberData, uecm: d.UEContext, smf: d.Sessions,
+		n2: d.N2, ausf: d.Authentication, sdm: d.SubscriberData, uecm: d.UEContext, smf: d.Sessions, eir: d.Equipment,
 		table: newGMMTable(),
 		ready: make(chan struct{}), stopped: make(chan struct{}),
 	}

@@ -118,7 +118,7 @@ func TestStop(t *testing.T) {
 			t.Fatal(err)
 		}
 		tc.amf = a
-		if err := a.Deregister(t.Context(), alice.supi, false); err == nil {
+		if err := a.Deregister(t.Context(), alice.supi, sbi.SubscriptionWithdrawn); err == nil {
 			t.Error("an AMF that does not run deregistered a UE")
 		}
 		ctx, cancel := context.WithCancel(t.Context())
@@ -144,7 +144,7 @@ func TestStop(t *testing.T) {
 		if err := a.Run(t.Context()); !errors.Is(err, ErrRunning) {
 			t.Errorf("second Run: %v, want ErrRunning", err)
 		}
-		if err := a.Deregister(t.Context(), alice.supi, false); !errors.Is(err, ErrStopped) {
+		if err := a.Deregister(t.Context(), alice.supi, sbi.SubscriptionWithdrawn); !errors.Is(err, ErrStopped) {
 			t.Errorf("%v, want ErrStopped", err)
 		}
 	})

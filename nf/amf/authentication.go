@@ -215,7 +215,7 @@ func (u *ue) claim(supi ident.SUPI) {
 		to: old,
 		f:  func(old *ue) { old.yield(u, epoch) },
 		dead: func() {
-			u.post(func(u *ue) { u.inherit(epoch, nil, false) })
+			u.post(func(u *ue) { u.inherit(epoch, nil, false, "") })
 		},
 	})
 }
@@ -227,7 +227,7 @@ func (u *ue) yield(n *ue, epoch uint64) {
 	u.log(slog.LevelInfo, "superseded by a new registration of the same UE")
 	u.a.stats.superseded.Add(1)
 	u.releaseN2(ngap.NASNormalRelease)
-	sessions, inUDM := u.sessions, u.inUDM
+	sessions, inUDM, pei := u.sessions, u.inUDM, u.udmPEI
 	u.sessions, u.inUDM = nil, false
 	u.finish()
 	orphan := func() {
@@ -235,12 +235,14 @@ func (u *ue) yield(n *ue, epoch uint64) {
 			s.release(sbi.ReleaseDeregistration)
 		}
 	}
-	u.out = append(u.out, postTo{to: n, f: func(n *ue) { n.inherit(epoch, sessions, inUDM) }, dead: orphan})
+	u.out = append(u.out, postTo{to: n, f: func(n *ue) { n.inherit(epoch, sessions, inUDM, pei) }, dead: orphan})
 }
 
 // inherit takes over the sessions of the UE's former context and goes on.
-func (u *ue) inherit(epoch uint64, sessions map[ident.PDUSessionID]*smContext, inUDM bool) {
-	u.inUDM = u.inUDM || inUDM
+func (u *ue) inherit(epoch uint64, sessions map[ident.PDUSessionID]*smContext, inUDM bool, udmPEI ident.PEI) {
+	if inUDM {
+		u.inUDM, u.udmPEI = true, udmPEI
+	}
 	for id, s := range sessions {
 		s.owner.Store(u)
 		u.sessions[id] = s

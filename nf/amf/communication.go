@@ -52,23 +52,24 @@ func (a *AMF) N1N2Transfer(ctx context.Context, supi ident.SUPI, m sbi.N1N2Messa
 }
 
 // SMContextReleased implements sbi.Communication (TS 29.502 clause 5.2.2.5). It is
-// not an error if the session is gone already.
-func (a *AMF) SMContextReleased(ctx context.Context, supi ident.SUPI, id ident.PDUSessionID) error {
+// not an error if the session is gone already, or if the identity is another session's
+// by now: after a release with reactivation requested the UE's next request may be here
+// before the SMF's word about the session before.
+func (a *AMF) SMContextReleased(ctx context.Context, supi ident.SUPI, id ident.PDUSessionID, ref sbi.SMContextRef) error {
 	return a.ask(ctx, supi, func(u *ue) error {
 		if s := u.sessions[id]; s != nil {
-			delete(u.sessions, id)
-			s.forget()
+			s.released(ref)
 		}
 		return nil
 	})
 }
 
 // Deregister implements sbi.Communication (TS 23.502 clause 4.2.2.3.3). It returns
-// nil once the procedure has begun; a UE in CM-IDLE is deregistered without being
-// told, since paging is not offered.
-func (a *AMF) Deregister(ctx context.Context, supi ident.SUPI, reregister bool) error {
+// nil once the procedure has begun and the PDU sessions are on their way out; a UE in
+// CM-IDLE is deregistered without being told, since paging is not offered.
+func (a *AMF) Deregister(ctx context.Context, supi ident.SUPI, reason sbi.DeregistrationReason) error {
 	return a.ask(ctx, supi, func(u *ue) error {
-		u.deregister(reregister)
+		u.deregister(reason)
 		return nil
 	})
 }

@@ -66,8 +66,9 @@ func (u *ue) deregistered(req *nas.DeregistrationRequest) {
 
 // deregister starts network-initiated deregistration (clause 5.5.2.3), guarded by
 // T3522. A UE in CM-IDLE would have to be paged first; it is deregistered without
-// being told.
-func (u *ue) deregister(reregister bool) {
+// being told. The PDU sessions are released at the SMF meanwhile (TS 23.502 clause
+// 4.2.2.3.3 step 4), so that no traffic passes while the UE keeps silent.
+func (u *ue) deregister(reason sbi.DeregistrationReason) {
 	if u.state == stateDeregistering {
 		return
 	}
@@ -80,7 +81,14 @@ func (u *ue) deregister(reregister bool) {
 		return
 	}
 	u.setState(stateDeregistering)
-	msg := &nas.DeregistrationRequest{FromNetwork: true, Reregister: reregister}
+	for _, s := range u.sessions {
+		u.dropSession(s, releaseGone)
+	}
+	msg := &nas.DeregistrationRequest{FromNetwork: true, Reregister: reason == sbi.ReregistrationRequired}
+	if reason == sbi.SubscriptionWithdrawn {
+		// What the next registration would be refused with, see subscriptionCause.
+		msg.Cause = nas.MM5GSServicesNotAllowed
+	}
 	send := func() { u.downlink(msg) }
 	send()
 	u.guard(u.a.cfg.T3522, send, func() {

@@ -101,7 +101,7 @@ func TestDeregistrationByNetwork(t *testing.T) {
 		bubble(t, nil, []*subscriber{alice}, func(t *testing.T, tc *testCore) {
 			u := tc.gnb(1).ue(alice)
 			u.register()
-			if err := tc.amf.Deregister(t.Context(), alice.supi, true); err != nil {
+			if err := tc.amf.Deregister(t.Context(), alice.supi, sbi.ReregistrationRequired); err != nil {
 				t.Fatal(err)
 			}
 			if m := wantDownlink[*nas.DeregistrationRequest](u, "deregistration"); !m.FromNetwork || !m.Reregister {
@@ -117,7 +117,7 @@ func TestDeregistrationByNetwork(t *testing.T) {
 		bubble(t, func(c *Config) { c.T3522 = 3 * time.Second }, []*subscriber{alice}, func(t *testing.T, tc *testCore) {
 			u := tc.gnb(1).ue(alice)
 			u.register()
-			if err := tc.amf.Deregister(t.Context(), alice.supi, false); err != nil {
+			if err := tc.amf.Deregister(t.Context(), alice.supi, sbi.SubscriptionWithdrawn); err != nil {
 				t.Fatal(err)
 			}
 			wantDownlink[*nas.DeregistrationRequest](u, "deregistration")
@@ -130,7 +130,7 @@ func TestDeregistrationByNetwork(t *testing.T) {
 		bubble(t, nil, []*subscriber{alice}, func(t *testing.T, tc *testCore) {
 			u := tc.gnb(1).ue(alice)
 			u.register()
-			if err := tc.amf.Deregister(t.Context(), alice.supi, false); err != nil {
+			if err := tc.amf.Deregister(t.Context(), alice.supi, sbi.SubscriptionWithdrawn); err != nil {
 				t.Fatal(err)
 			}
 			wantDownlink[*nas.DeregistrationRequest](u, "deregistration")
@@ -148,11 +148,11 @@ func TestDeregistrationByNetwork(t *testing.T) {
 			u.register()
 			u.g.write(&ngap.UEContextReleaseRequest{IDs: u.ids, Cause: ngap.RadioUserInactivity})
 			u.wantRelease(ngap.RadioUserInactivity, "idle")
-			if err := tc.amf.Deregister(t.Context(), alice.supi, false); err != nil {
+			if err := tc.amf.Deregister(t.Context(), alice.supi, sbi.SubscriptionWithdrawn); err != nil {
 				t.Fatal(err)
 			}
 			u.wantUnknown("deregistered without being told")
-			if p, ok := errors.AsType[*sbi.Problem](tc.amf.Deregister(t.Context(), alice.supi, false)); !ok || p.Cause != sbi.CauseContextNotFound {
+			if p, ok := errors.AsType[*sbi.Problem](tc.amf.Deregister(t.Context(), alice.supi, sbi.SubscriptionWithdrawn)); !ok || p.Cause != sbi.CauseContextNotFound {
 				t.Errorf("%v: want CONTEXT_NOT_FOUND", p)
 			}
 		})
@@ -161,7 +161,7 @@ func TestDeregistrationByNetwork(t *testing.T) {
 		bubble(t, nil, []*subscriber{alice}, func(t *testing.T, tc *testCore) {
 			u := tc.gnb(1).ue(alice)
 			u.register()
-			if err := tc.amf.Deregister(t.Context(), alice.supi, false); err != nil {
+			if err := tc.amf.Deregister(t.Context(), alice.supi, sbi.SubscriptionWithdrawn); err != nil {
 				t.Fatal(err)
 			}
 			u.g.conn.Abort()

@@ -59,6 +59,8 @@ type core struct {
 
 	onAuthenticate func(sbi.AuthenticationRequest) error
 	onConfirm      func() error
+	onEquipment    func(ident.PEI) (sbi.EquipmentStatus, error) // nil: there is no EIR
+	onRegisterAMF  func() error
 	onSubscription func(context.Context) error
 	onCreate       func(context.Context, sbi.CreateSMContext) error
 	onUpdate       func(context.Context, sbi.SMContextRef, sbi.UpdateSMContext) (sbi.UpdatedSMContext, error)
@@ -154,7 +156,15 @@ func (c *core) SessionManagement(context.Context, ident.SUPI, ident.SNSSAI, iden
 
 func (c *core) RegisterAMF(_ context.Context, supi ident.SUPI, r sbi.AMFRegistration) error {
 	c.note("register %s %s %s", supi, r.AMF, r.PEI)
+	if c.onRegisterAMF != nil {
+		return c.onRegisterAMF()
+	}
 	return nil
+}
+
+func (c *core) CheckEquipment(_ context.Context, supi ident.SUPI, pei ident.PEI) (sbi.EquipmentStatus, error) {
+	c.note("check %s %s", supi, pei)
+	return c.onEquipment(pei)
 }
 
 func (c *core) DeregisterAMF(_ context.Context, supi ident.SUPI, amf sbi.NFID) error {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/simreach/simreach/internal/wire/nas"
 	"github.com/simreach/simreach/internal/wire/ngap"
+	"github.com/simreach/simreach/nf/sbi"
 )
 
 // The table, written out a second time: which uplink message is legal where.
@@ -79,7 +80,7 @@ func (u *testUE) put(tc *testCore, s gmmState) *ue {
 		u.register()
 	case stateDeregistering:
 		u.register()
-		if err := tc.amf.Deregister(u.t.Context(), u.supi, false); err != nil {
+		if err := tc.amf.Deregister(u.t.Context(), u.supi, sbi.SubscriptionWithdrawn); err != nil {
 			u.t.Fatal(err)
 		}
 		wantDownlink[*nas.DeregistrationRequest](u, "network-initiated deregistration")

@@ -53,7 +53,11 @@ func bubble(t *testing.T, change func(*Config), subs []*subscriber, f func(*test
 		}
 		tc := &testCore{core: newCore(subs...), t: t, l: sctp.NewPipeListener(n2Addr), done: make(chan error, 1)}
 		var err error
-		tc.amf, err = New(cfg, Deps{N2: tc.l, Authentication: tc.core, SubscriberData: tc.core, UEContext: tc.core, Sessions: tc.core})
+		d := Deps{N2: tc.l, Authentication: tc.core, SubscriberData: tc.core, UEContext: tc.core, Sessions: tc.core}
+		if cfg.Name == withEIR {
+			d.Equipment = tc.core
+		}
+		tc.amf, err = New(cfg, d)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -31,6 +31,7 @@ func (u *ue) registrationRequest(m nas.Message) {
 	u.endRetransmission()
 	u.epoch++
 	u.newSec = nil
+	u.askedPEI = false
 	u.register(req)
 }
 
@@ -68,7 +69,7 @@ func (u *ue) register(req *nas.RegistrationRequest) {
 		u.caps = &c
 	}
 	if u.secure && !u.resend {
-		u.subscribe()
+		u.admit()
 		return
 	}
 	if u.caps == nil {
@@ -113,12 +114,60 @@ func (u *ue) refuse(cause nas.MMCause) {
 	u.finish()
 }
 
+// admit has the EIR check the device before the UDM is asked (TS 23.502 clause
+// 4.2.2.2.2 steps 11 and 12). A registration update of a UE whose device was checked
+// does without.
+func (u *ue) admit() {
+	req, _ := u.initial.(*nas.RegistrationRequest)
+	if u.a.eir == nil || u.inUDM && req.RegistrationType != nas.RegistrationInitial {
+		u.subscribe()
+		return
+	}
+	if u.pei == "" && !u.askedPEI {
+		u.identifyEquipment()
+		return
+	}
+	u.setState(stateWaiting)
+	supi, pei := u.supi, u.pei
+	u.call(func(ctx context.Context) func(*ue) {
+		status, err := u.a.eir.CheckEquipment(ctx, supi, pei)
+		return func(u *ue) { u.equipmentChecked(status, err) }
+	}, func(u *ue) { u.equipmentChecked("", errOverload) })
+}
+
+// equipmentChecked goes on with a device that may be used. One that may not be, or that
+// the EIR does not know, is an illegal ME: 5GMM cause #6, sent "if the ME used is not
+// acceptable to the network" (TS 24.501 annex A.1).
+func (u *ue) equipmentChecked(status sbi.EquipmentStatus, err error) {
+	switch {
+	case err == nil && status != sbi.EquipmentBlacklisted:
+		u.subscribe()
+	case err == nil, problemCause(err) == sbi.CauseEquipmentUnknown:
+		u.a.stats.equipmentRefused.Add(1)
+		u.log(slog.LevelWarn, "device not acceptable", "pei", u.pei)
+		u.refuse(nas.MMIllegalME)
+	default:
+		u.log(slog.LevelWarn, "device not checked", "error", err)
+		u.refuse(subscriptionCause(err))
+	}
+}
+
+// subscriptionCause is the 5GMM cause for a problem of the UDM's. TS 29.524 clause 4.3
+// maps the errors that are about the subscription to #7; others may pass.
+func subscriptionCause(err error) nas.MMCause {
+	switch problemCause(err) {
+	case sbi.CauseUserNotFound, sbi.CauseNoPSSubscription:
+		return nas.MM5GSServicesNotAllowed
+	}
+	return nas.MMProtocolError
+}
+
 // subscribe fetches the subscription and registers this AMF at the UDM (TS 23.502
 // clause 4.2.2.2.2 step 14).
 func (u *ue) subscribe() {
 	u.setState(stateWaiting)
-	supi, known := u.supi, u.inUDM
-	u.inUDM = true // from here on the UDM has to be told when the UE is gone
+	supi, known := u.supi, u.inUDM && u.pei == u.udmPEI
+	u.inUDM, u.udmPEI = true, u.pei // from here on the UDM has to be told when the UE is gone
 	reg := sbi.AMFRegistration{AMF: u.a.cfg.NFID, GUAMI: u.a.cfg.GUAMI, PEI: u.pei}
 	u.call(func(ctx context.Context) func(*ue) {
 		if !known {
@@ -135,11 +184,7 @@ func (u *ue) subscribe() {
 func (u *ue) subscribed(data sbi.AccessMobilityData, err error) {
 	if err != nil {
 		u.log(slog.LevelWarn, "no subscription", "error", err)
-		if problemCause(err) == sbi.CauseUserNotFound {
-			u.refuse(nas.MM5GSServicesNotAllowed) // as TS 29.524 maps Nudm's USER_NOT_FOUND
-		} else {
-			u.refuse(nas.MMProtocolError)
-		}
+		u.refuse(subscriptionCause(err))
 		return
 	}
 	req := u.initial.(*nas.RegistrationRequest)

@@ -102,7 +102,7 @@ func (u *ue) securityModeReject(m nas.Message) {
 func (u *ue) proceed() {
 	switch m := u.initial.(type) {
 	case *nas.RegistrationRequest:
-		u.subscribe()
+		u.admit()
 	case *nas.DeregistrationRequest:
 		u.deregistered(m)
 	default:

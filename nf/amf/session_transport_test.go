@@ -157,13 +157,13 @@ func TestSessionLifecycle(t *testing.T) {
 		tc.calls()
 		u.g.write(&ngap.PDUSessionResourceReleaseResponse{IDs: u.ids, Sessions: []ngap.SessionTransfer{{ID: 5, Transfer: []byte{0}}}})
 		tc.wantCalls("released at the gNB", "update sm-1 PDU_RES_REL_RSP n1=0")
-		if err := tc.amf.SMContextReleased(t.Context(), alice.supi, 5); err != nil {
+		if err := tc.amf.SMContextReleased(t.Context(), alice.supi, 5, "sm-1"); err != nil {
 			t.Fatal(err)
 		}
 		if got := u.sessions(); len(got) != 0 {
 			t.Errorf("sessions %v left", got)
 		}
-		if err := tc.amf.SMContextReleased(t.Context(), alice.supi, 5); err != nil {
+		if err := tc.amf.SMContextReleased(t.Context(), alice.supi, 5, "sm-1"); err != nil {
 			t.Errorf("a second notification: %v", err)
 		}
 		u.send(&nas.DeregistrationRequest{Identity: nas.MobileIdentity{GUTI: u.guti}})
@@ -272,5 +272,41 @@ func TestPayloadWithoutRoute(t *testing.T) {
 		u.send(m)
 		u.g.wantIdle("SMS is not offered")
 		tc.wantCalls("SMF is not asked")
+	})
+}
+
+// After a release with reactivation requested the UE's next request may come before the
+// SMF's notification about the session before, which must not end the new one.
+func TestReleaseNotificationOvertaken(t *testing.T) {
+	bubble(t, nil, []*subscriber{alice}, func(t *testing.T, tc *testCore) {
+		u := tc.gnb(1).ue(alice)
+		u.register()
+		u.session(5)
+		hold := make(chan struct{})
+		tc.onCreate = func(context.Context, sbi.CreateSMContext) error {
+			<-hold
+			return nil
+		}
+		u.send(&nas.ULNASTransport{PayloadType: nas.PayloadN1SM, Payload: smRequest(5), PDUSessionID: 5, RequestType: nas.RequestInitial})
+		synctest.Wait()
+		if err := tc.amf.SMContextReleased(t.Context(), alice.supi, 5, "sm-1"); err != nil {
+			t.Fatal(err)
+		}
+		close(hold)
+		synctest.Wait()
+		if err := tc.amf.SMContextReleased(t.Context(), alice.supi, 5, "sm-1"); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if got := u.sessions(); len(got) != 1 {
+			t.Fatalf("sessions %v, want the new one", got)
+		}
+		if err := tc.amf.SMContextReleased(t.Context(), alice.supi, 5, ""); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if got := u.sessions(); len(got) != 0 {
+			t.Errorf("sessions %v, want none: a notification without a name is about whichever there is", got)
+		}
 	})
 }

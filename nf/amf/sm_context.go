@@ -91,9 +91,16 @@ func (s *smContext) release(cause sbi.ReleaseCause) {
 	})
 }
 
-// forget marks the SM context as gone at the SMF.
-func (s *smContext) forget() {
-	s.do(func(context.Context) { s.ref = "" })
+// released ends the session if it is the one that the SMF has released. That shows
+// when the operations before are done, the creation among them.
+func (s *smContext) released(ref sbi.SMContextRef) {
+	s.do(func(context.Context) {
+		if ref != "" && ref != s.ref {
+			return
+		}
+		s.ref = ""
+		s.tell(func(u *ue) { delete(u.sessions, s.id) })
+	})
 }
 
 // dropSession releases a session locally: the SMF is told, the UE is not.

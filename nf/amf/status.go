@@ -128,6 +128,7 @@ type Counters struct {
 
 	Registrations, RegistrationAccepts, RegistrationRejects uint64
 	Identifications, Authentications, Resynchronisations    uint64
+	EquipmentRefused                                        uint64 // devices that the EIR does not accept
 	AuthenticationFailures, AuthenticationRejects           uint64
 	SecurityModes, SecurityModeRejects                      uint64
 	ServiceRequests, ServiceAccepts, ServiceRejects         uint64
@@ -148,7 +149,7 @@ type counters struct {
 	nasMACFailures, nasReplays, nasUnprotected, nasDiscarded, statusReceived          atomic.Uint64
 	retransmissions, proceduresAborted                                                atomic.Uint64
 	registrations, registrationAccepts, registrationRejects                           atomic.Uint64
-	identifications, authentications, resynchronisations                              atomic.Uint64
+	identifications, authentications, resynchronisations, equipmentRefused            atomic.Uint64
 	authenticationFailures, authenticationRejects, securityModes, securityModeRejects atomic.Uint64
 	serviceRequests, serviceAccepts, serviceRejects                                   atomic.Uint64
 	deregistrations, implicitDeregistrations, superseded                              atomic.Uint64
@@ -174,6 +175,7 @@ func (c *counters) snapshot() Counters {
 		Retransmissions: c.retransmissions.Load(), ProceduresAborted: c.proceduresAborted.Load(),
 		Registrations: c.registrations.Load(), RegistrationAccepts: c.registrationAccepts.Load(),
 		RegistrationRejects: c.registrationRejects.Load(),
+		EquipmentRefused:    c.equipmentRefused.Load(),
 		Identifications:     c.identifications.Load(), Authentications: c.authentications.Load(),
 		Resynchronisations:     c.resynchronisations.Load(),
 		AuthenticationFailures: c.authenticationFailures.Load(), AuthenticationRejects: c.authenticationRejects.Load(),

@@ -38,7 +38,8 @@ type ue struct {
 	caps    *nas.SecurityCapability
 	ambr    ident.AMBR
 	allowed []ident.SNSSAI
-	inUDM   bool // registered there as serving AMF
+	inUDM   bool      // registered there as serving AMF
+	udmPEI  ident.PEI // as registered there
 
 	sec       *nas.SecurityContext // current
 	newSec    *nas.SecurityContext // of the security mode command under way
@@ -50,13 +51,14 @@ type ue struct {
 	conn     *n2conn // nil in CM-IDLE
 	sessions map[ident.PDUSessionID]*smContext
 
-	initial nas.Message // the request that the running procedure serves
-	resend  bool        // the initial message has to come again in SECURITY MODE COMPLETE
-	hint    ident.SUPI  // what an unverified 5G-GUTI stands for
-	auth    authentication
-	retx    retransmission
-	timers  [timerCount]*time.Timer
-	gens    [timerCount]uint64
+	initial  nas.Message // the request that the running procedure serves
+	askedPEI bool        // by IDENTITY REQUEST, in this registration
+	resend   bool        // the initial message has to come again in SECURITY MODE COMPLETE
+	hint     ident.SUPI  // what an unverified 5G-GUTI stands for
+	auth     authentication
+	retx     retransmission
+	timers   [timerCount]*time.Timer
+	gens     [timerCount]uint64
 }
 
 // item is a piece of work for a UE's worker. dead, if set, runs instead of f when

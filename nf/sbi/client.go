@@ -35,6 +35,11 @@ var (
 	_ Sessions       = (*Client)(nil)
 	_ Communication  = (*Client)(nil)
 	_ SessionControl = (*Client)(nil)
+	_ Provisioning   = (*Client)(nil)
+	_ Charging       = (*Client)(nil)
+
+	_ EquipmentIdentity = (*Client)(nil)
+	_ EquipmentEvents   = (*Client)(nil)
 )
 
 // ClientOptions are a client's options; the zero value is usable.

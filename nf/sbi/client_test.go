@@ -18,13 +18,13 @@ func TestPeerRestarts(t *testing.T) {
 	f := &fake{}
 	url, stop := start(t, "127.0.0.1:0", f.services())
 	client := dial(t, url, ClientOptions{RetryFor: 10 * time.Second})
-	if err := client.Deregister(t.Context(), supi, false); err != nil {
+	if err := client.Deregister(t.Context(), supi, SubscriptionWithdrawn); err != nil {
 		t.Fatal(err)
 	}
 	stop()
 	// The request goes out while nobody listens, and is answered by the next peer.
 	done := make(chan error, 1)
-	go func() { done <- client.Deregister(t.Context(), supi, true) }()
+	go func() { done <- client.Deregister(t.Context(), supi, ReregistrationRequired) }()
 	_, stop2 := start(t, strings.TrimPrefix(url, "http://"), f.services())
 	defer stop2()
 	if err := <-done; err != nil {
@@ -154,6 +154,19 @@ func TestBadRequests(t *testing.T) {
 		{"POST", "/namf-callback/v1/imsi-001010000000001/dereg-notify", typeJSON, `{}`, 400, CauseMandatoryIEIncorrect},
 		{"PUT", "/simreach-smf/v1/sessions/imsi-001010000000001/5/ambr", typeJSON, `{"uplink":"fast","downlink":"1 bps"}`, 400, CauseMandatoryIEIncorrect},
 		{"POST", "/nsmf-event-exposure/v1/subscriptions", typeJSON, `{"anyUeInd":true}`, 400, CauseMandatoryIEIncorrect},
+		{"GET", "/simreach-smf/v1/sessions/joe", "", "", 400, CauseMandatoryIEIncorrect},
+		{"POST", "/simreach-smf/v1/sessions/imsi-001010000000001/16/recreate", "", "", 400, CauseMandatoryIEIncorrect},
+		{"GET", "/simreach-udr/v1/subscription-data/joe", "", "", 400, CauseMandatoryIEIncorrect},
+		{"PATCH", "/simreach-udr/v1/subscription-data/imsi-001010000000001", "", "", 400, CauseInvalidFormat},
+		{"PATCH", "/simreach-udr/v1/subscription-data/imsi-001010000000001", typeJSON, `{"barred":"yes"}`, 400, CauseMandatoryIEIncorrect},
+		{"PATCH", "/simreach-udr/v1/subscription-data/imsi-001010000000001", typeJSON, `{"peiLock":{"pei":"imei-1"}}`, 400, CauseMandatoryIEIncorrect},
+		{"PATCH", "/simreach-udr/v1/subscription-data/imsi-001010000000001", typeJSON, `{"sessionAmbr":{"uplink":"1 bps"}}`, 400, CauseMandatoryIEIncorrect},
+		{"GET", "/n5g-eir-eic/v1/equipment-status?pei=imei-490154203237518", "", "", 400, CauseMandatoryIEIncorrect},
+		{"GET", "/n5g-eir-eic/v1/equipment-status?pei=mac-1&supi=imsi-001010000000001", "", "", 400, CauseMandatoryIEIncorrect},
+		{"POST", "/simreach-callback/v1/equipment-events", typeJSON, `{"supi":"imsi-001010000000001"}`, 400, CauseMandatoryIEIncorrect},
+		{"POST", "/nchf-convergedcharging/v3/chargingdata", typeJSON, `{}`, 400, CauseMandatoryIEIncorrect},
+		{"POST", "/nchf-convergedcharging/v3/chargingdata/1/update", typeJSON, `{"subscriberIdentifier":"imsi-001010000000001","invocationSequenceNumber":1,"pDUSessionChargingInformation":{"sMFchargingId":"a","pduSessionInformation":{"pduSessionID":0}}}`, 400, CauseMandatoryIEIncorrect},
+		{"POST", "/nchf-convergedcharging/v3/chargingdata/1/release", typeJSON, `{"multipleUnitUsage":[{"usedUnitContainer":[{"uplinkVolume":-1}]}]}`, 400, CauseMandatoryIEIncorrect},
 	} {
 		r := httptest.NewRequest(c.method, c.path, strings.NewReader(c.body))
 		r.Header.Set("Content-Type", c.contentType)
@@ -284,6 +297,10 @@ func FuzzHandlers(f *testing.F) {
 	f.Add("PUT", pathAMF(supi), typeJSON, []byte(`{"amfInstanceId":"a","guami":{"plmnId":{"mcc":"001","mnc":"01"},"amfId":"010203"}}`))
 	f.Add("POST", pathSMContexts+"/1/modify", typeRelated+"; boundary=b", []byte("--b\r\nContent-Type: application/json\r\n\r\n{\"n1SmMsg\":{\"contentId\":\"a\"}}\r\n--b\r\nContent-Id: a\r\n\r\nx\r\n--b--"))
 	f.Add("POST", pathN1N2(supi), typeJSON, []byte(`{"pduSessionId":5,"n2InfoContainer":{"n2InformationClass":"SM","smInfo":{"pduSessionId":5}}}`))
+	f.Add("PATCH", pathSubscription(supi), typeJSON, []byte(`{"barred":true,"peiLock":{"pei":"imei-490154203237518"},"sessionAmbr":{"uplink":"1 bps","downlink":"1 bps"},"ueGroup":"a"}`))
+	f.Add("GET", pathEquipment+"?supi=imsi-001010000000001&pei=imeisv-4370816125816151", "", []byte{})
+	f.Add("POST", pathEquipmentEvents, typeJSON, []byte(`{"eventId":"1","eventType":"a","supi":"imsi-001010000000001","report":{"newPei":""}}`))
+	f.Add("POST", pathCharging+"/1/update", typeJSON, []byte(`{"subscriberIdentifier":"imsi-001010000000001","invocationSequenceNumber":1,"multipleUnitUsage":[{"usedUnitContainer":[{"uplinkVolume":1},{}]}],"pDUSessionChargingInformation":{"sMFchargingId":"a","pduSessionInformation":{"pduSessionID":1,"networkSlicingInfo":{"sNSSAI":{"sst":1}}}}}`))
 	f.Add("PUT", pathControlled(supi, 5)+"/ambr", typeJSON, []byte(`{"uplink":"1.5 Mbps","downlink":"1 bps"}`))
 	f.Fuzz(func(t *testing.T, method, path, contentType string, body []byte) {
 		if strings.HasPrefix(path, pathEvents) {

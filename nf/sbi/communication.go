@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/simreach/simreach/internal/ident"
 )
@@ -32,6 +33,16 @@ func pathSMStatus(supi ident.SUPI, id ident.PDUSessionID) string {
 // 5.3.2.3).
 func pathDeregister(supi ident.SUPI) string {
 	return pathCallback + segment(string(supi)) + "/dereg-notify"
+}
+
+// CallbackBase returns the base URL of an AMF from the deregCallbackUri that it
+// registered with, for a Client that reaches it. Errors wrap ErrConfig.
+func CallbackBase(uri string) (string, error) {
+	base, _, ok := strings.Cut(uri, pathCallback)
+	if !ok {
+		return "", fmt.Errorf("%w: callback %.100q: want a path with %s", ErrConfig, uri, pathCallback)
+	}
+	return checkURL("callback", base)
 }
 
 // n1n2TransferData is the part of type N1N2MessageTransferReqData used.
@@ -74,20 +85,17 @@ type smStatusNotification struct {
 	Info struct {
 		Status string `json:"resourceStatus"`
 	} `json:"statusInfo"`
+	// Ref is ours: the specification tells SM contexts apart by the URI that is notified.
+	Ref SMContextRef `json:"smContextRef,omitempty"`
 }
 
 const statusReleased = "RELEASED"
 
 // deregistrationData is the part of type DeregistrationData used.
 type deregistrationData struct {
-	Reason string `json:"deregReason"`
-	Access string `json:"accessType,omitempty"`
+	Reason DeregistrationReason `json:"deregReason"`
+	Access string               `json:"accessType,omitempty"`
 }
-
-const (
-	reasonWithdrawn  = "SUBSCRIPTION_WITHDRAWN"
-	reasonReregister = "REREGISTRATION_REQUIRED"
-)
 
 // N1N2Transfer implements Communication. A slice travels with N2 information only.
 func (c *Client) N1N2Transfer(ctx context.Context, supi ident.SUPI, m N1N2Message) error {
@@ -110,19 +118,15 @@ func (c *Client) N1N2Transfer(ctx context.Context, supi ident.SUPI, m N1N2Messag
 }
 
 // SMContextReleased implements Communication.
-func (c *Client) SMContextReleased(ctx context.Context, supi ident.SUPI, id ident.PDUSessionID) error {
-	var doc smStatusNotification
+func (c *Client) SMContextReleased(ctx context.Context, supi ident.SUPI, id ident.PDUSessionID, ref SMContextRef) error {
+	doc := smStatusNotification{Ref: ref}
 	doc.Info.Status = statusReleased
 	return c.call(ctx, http.MethodPost, pathSMStatus(supi, id), doc, nil, false)
 }
 
 // Deregister implements Communication.
-func (c *Client) Deregister(ctx context.Context, supi ident.SUPI, reregister bool) error {
-	doc := deregistrationData{Reason: reasonWithdrawn, Access: access3GPP}
-	if reregister {
-		doc.Reason = reasonReregister
-	}
-	return c.call(ctx, http.MethodPost, pathDeregister(supi), doc, nil, false)
+func (c *Client) Deregister(ctx context.Context, supi ident.SUPI, reason DeregistrationReason) error {
+	return c.call(ctx, http.MethodPost, pathDeregister(supi), deregistrationData{Reason: reason, Access: access3GPP}, nil, false)
 }
 
 func communicationRoutes(a Communication) []route {
@@ -161,7 +165,7 @@ func communicationRoutes(a Communication) []route {
 			if doc.Info.Status != statusReleased {
 				return nil, invalidIEf("resourceStatus %.40q: want %s", doc.Info.Status, statusReleased)
 			}
-			return nil, a.SMContextReleased(ctx, supi, id)
+			return nil, a.SMContextReleased(ctx, supi, id, doc.Ref)
 		}},
 		{http.MethodPost, pathCallback + "{supi}/dereg-notify", func(ctx context.Context, in *incoming) (*answer, error) {
 			supi, err := in.supi()
@@ -175,7 +179,7 @@ func communicationRoutes(a Communication) []route {
 			if doc.Reason == "" {
 				return nil, invalidIEf("deregReason is mandatory")
 			}
-			return nil, a.Deregister(ctx, supi, doc.Reason == reasonReregister)
+			return nil, a.Deregister(ctx, supi, doc.Reason)
 		}},
 	}
 }

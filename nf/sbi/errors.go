@@ -23,6 +23,7 @@ func (p *Problem) Error() string {
 const (
 	CauseUserNotFound           = "USER_NOT_FOUND"
 	CauseAuthenticationRejected = "AUTHENTICATION_REJECTED"
+	CauseNoPSSubscription       = "NO_PS_SUBSCRIPTION" // TS 29.503 table 6.2.3.2.3.1-3
 	CauseServingNetwork         = "SERVING_NETWORK_NOT_AUTHORIZED"
 	CauseDNNNotAllowed          = "DNN_DENIED"
 	CauseSNSSAINotAllowed       = "SNSSAI_DENIED"

@@ -21,6 +21,11 @@ type Services struct {
 	Communication  Communication
 	SessionEvents  SessionEvents
 	SessionControl SessionControl
+	Provisioning   Provisioning
+	Charging       Charging
+
+	EquipmentIdentity EquipmentIdentity
+	EquipmentEvents   EquipmentEvents
 
 	Log *slog.Logger // nil discards
 	// Events tunes the subscriptions to SessionEvents.
@@ -63,6 +68,18 @@ func NewHandler(s Services) *Handler {
 	}
 	if s.SessionControl != nil {
 		routes = append(routes, sessionControlRoutes(s.SessionControl)...)
+	}
+	if s.Provisioning != nil {
+		routes = append(routes, provisioningRoutes(s.Provisioning)...)
+	}
+	if s.Charging != nil {
+		routes = append(routes, chargingRoutes(s.Charging)...)
+	}
+	if s.EquipmentIdentity != nil {
+		routes = append(routes, equipmentIdentityRoutes(s.EquipmentIdentity)...)
+	}
+	if s.EquipmentEvents != nil {
+		routes = append(routes, equipmentEventsRoutes(s.EquipmentEvents)...)
 	}
 	h.mount(routes)
 	return h

@@ -53,6 +53,12 @@ type fake struct {
 	upd  UpdatedSMContext
 	err  error
 
+	infos     []SessionInfo
+	subs      []Subscription
+	sub       Subscription
+	charging  ChargingRef
+	equipment EquipmentStatus
+
 	sessions []SessionEvent // that exist, for Subscribe
 	silent   bool           // does not call Reported
 	notify   map[int]func(SessionEvent)
@@ -101,16 +107,45 @@ func (f *fake) ReleaseSMContext(_ context.Context, ref SMContextRef, c ReleaseCa
 func (f *fake) N1N2Transfer(_ context.Context, s ident.SUPI, m N1N2Message) error {
 	return f.keep(s, m)
 }
-func (f *fake) SMContextReleased(_ context.Context, s ident.SUPI, id ident.PDUSessionID) error {
-	return f.keep(s, id)
+func (f *fake) SMContextReleased(_ context.Context, s ident.SUPI, id ident.PDUSessionID, ref SMContextRef) error {
+	return f.keep(s, id, ref)
 }
-func (f *fake) Deregister(_ context.Context, s ident.SUPI, again bool) error { return f.keep(s, again) }
+func (f *fake) Deregister(_ context.Context, s ident.SUPI, r DeregistrationReason) error {
+	return f.keep(s, r)
+}
 func (f *fake) SetAMBR(_ context.Context, s ident.SUPI, id ident.PDUSessionID, a ident.AMBR) error {
 	return f.keep(s, id, a)
 }
 func (f *fake) Release(_ context.Context, s ident.SUPI, id ident.PDUSessionID) error {
 	return f.keep(s, id)
 }
+
+func (f *fake) Recreate(_ context.Context, s ident.SUPI, id ident.PDUSessionID) error {
+	return f.keep(s, id)
+}
+func (f *fake) SessionsOf(_ context.Context, s ident.SUPI) ([]SessionInfo, error) {
+	return f.infos, f.keep(s)
+}
+func (f *fake) Subscriptions(context.Context) ([]Subscription, error) { return f.subs, f.keep() }
+func (f *fake) Subscription(_ context.Context, s ident.SUPI) (Subscription, error) {
+	return f.sub, f.keep(s)
+}
+func (f *fake) Provision(_ context.Context, s ident.SUPI, c SubscriptionChange) (Subscription, error) {
+	return f.sub, f.keep(s, c)
+}
+func (f *fake) CreateCharging(_ context.Context, d ChargingData) (ChargingRef, error) {
+	return f.charging, f.keep(d)
+}
+func (f *fake) UpdateCharging(_ context.Context, ref ChargingRef, d ChargingData) error {
+	return f.keep(ref, d)
+}
+func (f *fake) ReleaseCharging(_ context.Context, ref ChargingRef, d ChargingData) error {
+	return f.keep(ref, d)
+}
+func (f *fake) CheckEquipment(_ context.Context, s ident.SUPI, p ident.PEI) (EquipmentStatus, error) {
+	return f.equipment, f.keep(s, p)
+}
+func (f *fake) EquipmentEvent(_ context.Context, e EquipmentEvent) error { return f.keep(e) }
 
 func (f *fake) Subscribe(_ context.Context, s EventSubscription, notify func(SessionEvent)) (func(), error) {
 	f.mu.Lock()
@@ -154,7 +189,11 @@ func (f *fake) emit(events ...SessionEvent) {
 }
 
 func (f *fake) services() Services {
-	return Services{f, f, f, f, f, f, f, nil, EventLimits{SnapshotWait: 50 * time.Millisecond}}
+	return Services{
+		Authentication: f, SubscriberData: f, UEContext: f, Sessions: f, Communication: f, SessionEvents: f, SessionControl: f,
+		Provisioning: f, Charging: f, EquipmentIdentity: f, EquipmentEvents: f,
+		Events: EventLimits{SnapshotWait: 50 * time.Millisecond},
+	}
 }
 
 // loopback serves s on a real connection until the test ends.
@@ -197,138 +236,6 @@ func dial(t testing.TB, url string, o ClientOptions) *Client {
 	return c
 }
 
-// calls is every operation of every service with arguments that use every field.
-// want is what the implementation must be asked; answer what the caller must get.
-var calls = []struct {
-	name   string
-	call   func(ctx context.Context, c allServices) (any, error)
-	want   []any
-	answer any // nil for operations without result
-}{
-	{
-		"authenticate",
-		func(ctx context.Context, c allServices) (any, error) { return c.Authenticate(ctx, authRequest) },
-		[]any{authRequest}, authAnswer,
-	},
-	{
-		"confirm",
-		func(ctx context.Context, c allServices) (any, error) { return c.Confirm(ctx, "ctx/1", []byte{1, 2, 3}) },
-		[]any{"ctx/1", []byte{1, 2, 3}}, Confirmation{Success: true, SUPI: supi, KSEAF: [32]byte{9, 8}},
-	},
-	{
-		"am-data",
-		func(ctx context.Context, c allServices) (any, error) { return c.AccessMobility(ctx, supi) },
-		[]any{supi}, AccessMobilityData{
-			AMBR: ident.AMBR{Uplink: 1_500_000, Downlink: 2_000_000_000}, DefaultSlices: []ident.SNSSAI{slice1},
-			Slices: []ident.SNSSAI{slice1, slice2},
-		},
-	},
-	{
-		"sm-data",
-		func(ctx context.Context, c allServices) (any, error) {
-			return c.SessionManagement(ctx, supi, slice1, "internet")
-		},
-		[]any{supi, slice1, ident.DNN("internet")}, SessionData{
-			Types: []ident.PDUSessionType{ident.IPv6, ident.IPv4}, AMBR: ident.AMBR{Uplink: 1, Downlink: 1_000_001},
-			FiveQI: 9, ARPPriority: 8, UEGroup: "east",
-			Static: ident.UEAddress{V4: netip.MustParseAddr("10.0.0.7"), V6: netip.MustParsePrefix("2001:db8:1::/64")},
-		},
-	},
-	{
-		"register-amf",
-		func(ctx context.Context, c allServices) (any, error) {
-			return nil, c.RegisterAMF(ctx, supi, AMFRegistration{AMF: "amf-1", GUAMI: guami, PEI: "imei-490154203237518"})
-		},
-		[]any{supi, AMFRegistration{AMF: "amf-1", GUAMI: guami, PEI: "imei-490154203237518"}}, nil,
-	},
-	{
-		"deregister-amf",
-		func(ctx context.Context, c allServices) (any, error) { return nil, c.DeregisterAMF(ctx, supi, "amf-1") },
-		[]any{supi, NFID("amf-1")}, nil,
-	},
-	{
-		"register-smf",
-		func(ctx context.Context, c allServices) (any, error) {
-			return nil, c.RegisterSMF(ctx, supi, SMFRegistration{SMF: "smf-1", Session: 5, SNSSAI: slice1, DNN: "internet", PLMN: plmn})
-		},
-		[]any{supi, SMFRegistration{SMF: "smf-1", Session: 5, SNSSAI: slice1, DNN: "internet", PLMN: plmn}}, nil,
-	},
-	{
-		"deregister-smf",
-		func(ctx context.Context, c allServices) (any, error) { return nil, c.DeregisterSMF(ctx, supi, 5) },
-		[]any{supi, ident.PDUSessionID(5)}, nil,
-	},
-	{
-		"create-sm-context",
-		func(ctx context.Context, c allServices) (any, error) { return c.CreateSMContext(ctx, createRequest) },
-		[]any{createRequest}, SMContextRef("ctx/7 ü"),
-	},
-	{
-		"update-sm-context",
-		func(ctx context.Context, c allServices) (any, error) {
-			return c.UpdateSMContext(ctx, "ctx/7 ü", UpdateSMContext{N2: []byte{1, 0, 2}, N2Type: N2SetupResponse, Location: &place})
-		},
-		[]any{SMContextRef("ctx/7 ü"), UpdateSMContext{N2: []byte{1, 0, 2}, N2Type: N2SetupResponse, Location: &place}},
-		UpdatedSMContext{N1: []byte("--n1\r\n"), N2: []byte{0}, N2Type: N2ReleaseCommand, UPState: UPActivating},
-	},
-	{
-		"release-sm-context",
-		func(ctx context.Context, c allServices) (any, error) {
-			return nil, c.ReleaseSMContext(ctx, "7", ReleaseDeregistration)
-		},
-		[]any{SMContextRef("7"), ReleaseDeregistration}, nil,
-	},
-	{
-		"n1-n2-transfer",
-		func(ctx context.Context, c allServices) (any, error) { return nil, c.N1N2Transfer(ctx, supi, n1n2) },
-		[]any{supi, n1n2}, nil,
-	},
-	{
-		"sm-context-released",
-		func(ctx context.Context, c allServices) (any, error) { return nil, c.SMContextReleased(ctx, supi, 5) },
-		[]any{supi, ident.PDUSessionID(5)}, nil,
-	},
-	{
-		"deregister",
-		func(ctx context.Context, c allServices) (any, error) { return nil, c.Deregister(ctx, supi, true) },
-		[]any{supi, true}, nil,
-	},
-	{
-		"set-ambr",
-		func(ctx context.Context, c allServices) (any, error) {
-			return nil, c.SetAMBR(ctx, supi, 5, ident.AMBR{Uplink: 64_000, Downlink: 3})
-		},
-		[]any{supi, ident.PDUSessionID(5), ident.AMBR{Uplink: 64_000, Downlink: 3}}, nil,
-	},
-	{
-		"release",
-		func(ctx context.Context, c allServices) (any, error) { return nil, c.Release(ctx, supi, 5) },
-		[]any{supi, ident.PDUSessionID(5)}, nil,
-	},
-}
-
-type allServices interface {
-	Authentication
-	SubscriberData
-	UEContext
-	Sessions
-	Communication
-	SessionControl
-}
-
-var (
-	authRequest = AuthenticationRequest{
-		SUPIOrSUCI: "suci-0-001-01-0000-0-0-0000000001", ServingNetworkName: plmn.ServingNetworkName(),
-		Resync: &Resync{RAND: [16]byte{1}, AUTS: [14]byte{2}},
-	}
-	authAnswer    = AuthenticationContext{ID: "ctx/1", RAND: [16]byte{1}, AUTN: [16]byte{2}, HXRESStar: [16]byte{3}}
-	createRequest = CreateSMContext{
-		SUPI: supi, PEI: "imei-490154203237518", Session: 5, DNN: "internet", SNSSAI: slice1,
-		AMF: "amf-1", GUAMI: guami, Location: place, N1: []byte{0x2e, 5, 1, 0xc1},
-	}
-	n1n2 = N1N2Message{Session: 5, N1: []byte{0x2e}, N2: []byte{0, 1}, N2Type: N2SetupRequest, SNSSAI: slice2}
-)
-
 // answering sets the fake's result.
 func (f *fake) answering(answer any, err error) {
 	f.err = err
@@ -345,6 +252,16 @@ func (f *fake) answering(answer any, err error) {
 		f.ref = a
 	case UpdatedSMContext:
 		f.upd = a
+	case []SessionInfo:
+		f.infos = a
+	case []Subscription:
+		f.subs = a
+	case Subscription:
+		f.sub = a
+	case ChargingRef:
+		f.charging = a
+	case EquipmentStatus:
+		f.equipment = a
 	}
 }
 
@@ -355,7 +272,7 @@ func TestOperationsAcrossHTTP(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			f := &fake{}
 			f.answering(c.answer, nil)
-			client := dial(t, loopback(t, f.services()), ClientOptions{})
+			client := dial(t, loopback(t, f.services()), ClientOptions{CallbackURL: callback})
 			got, err := c.call(t.Context(), client)
 			if err != nil {
 				t.Fatal(err)
@@ -462,7 +379,7 @@ func (r *recorder) write(line, contentType, location, body string) {
 // 29.518: paths, media types and attribute names.
 func TestGoldenWire(t *testing.T) {
 	f := &fake{}
-	client := dial(t, loopback(t, f.services()), ClientOptions{CallbackURL: "http://amf.example:7777"})
+	client := dial(t, loopback(t, f.services()), ClientOptions{CallbackURL: callback})
 	r := &recorder{RoundTripper: client.http.Transport, host: strings.TrimPrefix(client.base, "http://")}
 	client.http.Transport = r
 	for _, c := range calls {

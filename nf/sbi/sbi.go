@@ -102,6 +102,9 @@ type AMFRegistration struct {
 	AMF   NFID
 	GUAMI ident.GUAMI
 	PEI   ident.PEI
+	// Callback is where Deregister goes (deregCallbackUri): set by Handler, see
+	// CallbackBase; empty in process. Client puts its own CallbackURL there.
+	Callback string
 }
 
 // SMFRegistration is the part of SmfRegistration used.
@@ -205,12 +208,28 @@ type Communication interface {
 	// N1N2Transfer delivers N1 and N2 to the UE and its gNB. A UE without N2
 	// connection: Problem UE_IN_CM_IDLE_STATE... (409); unknown: CONTEXT_NOT_FOUND.
 	N1N2Transfer(ctx context.Context, supi ident.SUPI, m N1N2Message) error
-	// SMContextReleased tells the AMF that the SMF let a session go.
-	SMContextReleased(ctx context.Context, supi ident.SUPI, id ident.PDUSessionID) error
+	// SMContextReleased tells the AMF that the SMF let a session go. ref says which: the
+	// UE may have established another under the same identity meanwhile. Empty stands for
+	// whichever there is.
+	SMContextReleased(ctx context.Context, supi ident.SUPI, id ident.PDUSessionID, ref SMContextRef) error
 	// Deregister is network-initiated deregistration (Nudm_UECM_DeregistrationNotification,
-	// TS 29.503 clause 5.3.2.3): the AMF deregisters the UE and, when told, asks it to re-register.
-	Deregister(ctx context.Context, supi ident.SUPI, reregister bool) error
+	// TS 29.503 clause 5.3.2.3): the AMF deregisters the UE for the reason given, with the
+	// cause or the wish for re-registration that follows from it. An unknown UE: Problem
+	// CONTEXT_NOT_FOUND (404).
+	Deregister(ctx context.Context, supi ident.SUPI, reason DeregistrationReason) error
 }
+
+// DeregistrationReason is TS 29.503 type DeregistrationReason (clause 6.2.6.3.3), the
+// values used.
+type DeregistrationReason string
+
+// Reasons for deregistration.
+const (
+	// SubscriptionWithdrawn: the UE is told 5GMM cause #7 and does not come back.
+	SubscriptionWithdrawn DeregistrationReason = "SUBSCRIPTION_WITHDRAWN"
+	// ReregistrationRequired: the UE is asked to register again.
+	ReregistrationRequired DeregistrationReason = "REREGISTRATION_REQUIRED"
+)
 
 // N1N2Message is the part of N1N2MessageTransferReqData used. N1 and N2 may each
 // be nil, not both.
@@ -271,6 +290,28 @@ type SessionEvent struct {
 type SessionControl interface {
 	// SetAMBR changes the session AMBR (PDU session modification).
 	SetAMBR(ctx context.Context, supi ident.SUPI, id ident.PDUSessionID, ambr ident.AMBR) error
-	// Release starts the network-requested release.
+	// Release starts the network-requested release (5GSM cause #36, regular deactivation).
 	Release(ctx context.Context, supi ident.SUPI, id ident.PDUSessionID) error
+	// Recreate starts the network-requested release with 5GSM cause #39, reactivation
+	// requested: the UE establishes the session again by itself (TS 24.501 clause 6.3.3.3).
+	Recreate(ctx context.Context, supi ident.SUPI, id ident.PDUSessionID) error
+	// SessionsOf returns the PDU sessions of a SUPI, ordered by session ID; none is no
+	// error. An empty supi returns the sessions of all, ordered by SUPI first.
+	SessionsOf(ctx context.Context, supi ident.SUPI) ([]SessionInfo, error)
+}
+
+// SessionInfo is what SessionControl shows of a PDU session.
+type SessionInfo struct {
+	SUPI     ident.SUPI
+	PEI      ident.PEI // empty when the UE did not tell
+	Session  ident.PDUSessionID
+	DNN      ident.DNN
+	SNSSAI   ident.SNSSAI
+	Address  ident.UEAddress // zero before one is assigned
+	UPF      string          // empty before one is chosen
+	AMBR     ident.AMBR      // session AMBR, bit/s
+	Location ident.Location  // last known
+	State    string          // "establishing", "active", "modifying" or "releasing"
+	Created  time.Time
+	Used     UsedUnits // since Created, as far as the UPF has reported
 }

@@ -97,7 +97,7 @@ func ueContextRoutes(u UEContext) []route {
 			if err != nil {
 				return nil, invalidIE(err)
 			}
-			return nil, u.RegisterAMF(ctx, supi, AMFRegistration{AMF: doc.AMF, GUAMI: guami, PEI: doc.PEI})
+			return nil, u.RegisterAMF(ctx, supi, AMFRegistration{AMF: doc.AMF, GUAMI: guami, PEI: doc.PEI, Callback: doc.Callback})
 		}},
 		{http.MethodPatch, amf, func(ctx context.Context, in *incoming) (*answer, error) {
 			supi, err := in.supi()

@@ -1,10 +1,12 @@
 package smf
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/simreach/simreach/internal/ident"
@@ -111,6 +113,7 @@ func (a *SMF) UpdateSMContext(ctx context.Context, ref sbi.SMContextRef, req sbi
 	if err != nil {
 		return sbi.UpdatedSMContext{}, err
 	}
+	ev.location = req.Location
 	return s.ask(ctx, ev)
 }
 
@@ -136,6 +139,43 @@ func (a *SMF) SetAMBR(ctx context.Context, supi ident.SUPI, id ident.PDUSessionI
 // be reached and its release has been started.
 func (a *SMF) Release(ctx context.Context, supi ident.SUPI, id ident.PDUSessionID) error {
 	return a.control(ctx, supi, id, event{kind: evRelease})
+}
+
+// Recreate implements sbi.SessionControl. It returns once the release has been started.
+// A session that is still being established gives a Problem INVALID_STATE (409). A UE in
+// CM-IDLE is not told, since there is no paging: the session is gone, and the UE finds
+// out, and asks for another, when it next contacts the AMF.
+func (a *SMF) Recreate(ctx context.Context, supi ident.SUPI, id ident.PDUSessionID) error {
+	return a.control(ctx, supi, id, event{kind: evRecreate})
+}
+
+// SessionsOf implements sbi.SessionControl.
+func (a *SMF) SessionsOf(ctx context.Context, supi ident.SUPI) ([]sbi.SessionInfo, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	out := []sbi.SessionInfo{}
+	a.mu.Lock()
+	for key, s := range a.byKey {
+		if supi != "" && key.supi != supi {
+			continue
+		}
+		st := s.status.Load()
+		out = append(out, sbi.SessionInfo{
+			SUPI: st.SUPI, PEI: st.PEI, Session: st.Session, DNN: st.DNN, SNSSAI: st.SNSSAI, Address: st.Address, UPF: st.UPF,
+			AMBR: st.AMBR, Location: st.Location, State: st.State, Created: st.Created,
+			Used: sbi.UsedUnits{
+				UplinkOctets: st.Usage.UplinkBytes, DownlinkOctets: st.Usage.DownlinkBytes,
+				UplinkPackets: st.Usage.UplinkPackets, DownlinkPackets: st.Usage.DownlinkPackets,
+				From: st.Created, To: st.Measured,
+			},
+		})
+	}
+	a.mu.Unlock()
+	slices.SortFunc(out, func(x, y sbi.SessionInfo) int {
+		return cmp.Or(cmp.Compare(x.SUPI, y.SUPI), cmp.Compare(x.Session, y.Session))
+	})
+	return out, nil
 }
 
 func (a *SMF) control(ctx context.Context, supi ident.SUPI, id ident.PDUSessionID, ev event) error {

@@ -117,6 +117,9 @@ type Usage struct {
 	Period time.Duration `yaml:"period"`
 	// Threshold in octets, both directions together; 0 means none.
 	Threshold uint64 `yaml:"threshold"`
+	// Keep is how long after the end of a session its last report is offered to a CHF
+	// that does not answer; 0 means 10 minutes.
+	Keep time.Duration `yaml:"keep"`
 }
 
 // maxRetransmissions of a 5GSM command (TS 24.501 clauses 6.3.2.5 and 6.3.3.5).
@@ -145,6 +148,9 @@ func (c Config) withDefaults() Config {
 	c.Timers = c.Timers.withDefaults()
 	if c.EventQueue == 0 {
 		c.EventQueue = 1024
+	}
+	if c.Usage.Keep == 0 {
+		c.Usage.Keep = 10 * time.Minute
 	}
 	if c.RestoreWindow == 0 {
 		c.RestoreWindow = 64
@@ -181,6 +187,9 @@ func (c Config) Validate() error {
 		bad("usage.period is %s: use 0 for none or a positive duration", c.Usage.Period)
 	}
 
+	if c.Usage.Keep < 0 {
+		bad("usage.keep is %s: use 0 for the default or a positive duration", c.Usage.Keep)
+	}
 	known := map[ident.DNN]bool{}
 	for i, d := range c.DNNs {
 		if d.Name == "" {

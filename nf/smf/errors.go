@@ -53,6 +53,9 @@ func notFound() error {
 	return problem(http.StatusNotFound, sbi.CauseContextNotFound, "no such SM context")
 }
 
+// smOperatorBarring is 5GSM cause "operator determined barring" (TS 24.501 annex B.1).
+const smOperatorBarring nas.SMCause = 8
+
 // smCause maps what went wrong while a session was being made to the cause the UE
 // is told (TS 24.501 clause 6.4.1.4).
 func smCause(err error) nas.SMCause {
@@ -69,6 +72,8 @@ func smCause(err error) nas.SMCause {
 		switch p.Cause {
 		case sbi.CauseDNNNotAllowed, sbi.CauseSNSSAINotAllowed, sbi.CauseUserNotFound:
 			return nas.SMServiceNotSubscribed
+		case sbi.CauseNoPSSubscription:
+			return smOperatorBarring
 		}
 	}
 	return nas.SMNetworkFailure

@@ -90,7 +90,8 @@ func TestEstablishment(t *testing.T) {
 
 		got := h.session(imsi1)
 		wantStatus := SessionStatus{SUPI: imsi1, Session: 5, DNN: "internet", SNSSAI: slice1, UPF: "upf1", Address: ue, SEID: got.SEID,
-			Uplink: s.uplink, Downlink: gnbA, AMBR: mbps, State: "active", UserPlane: "activated"}
+			Uplink: s.uplink, Downlink: gnbA, AMBR: mbps, State: "active", UserPlane: "activated",
+			Created: got.Created, Measured: got.Created}
 		if d := cmp.Diff(wantStatus, got, cmpAddr); d != "" {
 			t.Errorf("status (-want +got):\n%s", d)
 		}

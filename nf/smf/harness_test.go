@@ -57,6 +57,7 @@ type harness struct {
 	upf *testUPF
 	amf *testAMF
 	udm *testUDM
+	chf sbi.Charging // nil: none
 
 	stop func()
 }
@@ -79,7 +80,7 @@ func bubble(t *testing.T, prepare func(*Config, *harness), f func(h *harness)) {
 		h.smf, err = New(cfg, Deps{
 			Log: slog.New(slog.NewTextHandler(io.MultiWriter(t.Output(), &h.log), nil)), N4: conn, SubscriberData: h.udm, UEContext: h.udm,
 			AMF:  func(sbi.NFID) (sbi.Communication, error) { return h.amf, nil },
-			Rand: bytes.NewReader(make([]byte, 64)),
+			Rand: bytes.NewReader(make([]byte, 64)), Charging: h.chf,
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -357,14 +358,16 @@ func (a *testAMF) N1N2Transfer(_ context.Context, supi ident.SUPI, m sbi.N1N2Mes
 	return nil
 }
 
-func (a *testAMF) SMContextReleased(_ context.Context, supi ident.SUPI, id ident.PDUSessionID) error {
+func (a *testAMF) SMContextReleased(_ context.Context, supi ident.SUPI, id ident.PDUSessionID, _ sbi.SMContextRef) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.released = append(a.released, sessionKey{supi, id})
 	return nil
 }
 
-func (a *testAMF) Deregister(context.Context, ident.SUPI, bool) error { return nil }
+func (a *testAMF) Deregister(context.Context, ident.SUPI, sbi.DeregistrationReason) error {
+	return nil
+}
 
 func (a *testAMF) setFail(f func(sbi.N1N2Message) error) {
 	a.mu.Lock()

@@ -61,6 +61,7 @@ const (
 	evSuperseded
 	evSetAMBR
 	evRelease
+	evRecreate
 	// Timers.
 	evT3591
 	evT3592
@@ -91,6 +92,7 @@ type event struct {
 	setup    *ngap.SetupResponseTransfer // evN2SetupResponse
 	data     sbi.SessionData             // evSubscribed
 	ambr     ident.AMBR                  // evSetAMBR
+	location *ident.Location             // requests of the AMF; nil: it did not say
 	err      error                       // evSubscribed, evTransferFailed, evN4Done
 	tag      transferTag                 // evTransferFailed
 	response pfcp.Message                // evN4Done
@@ -144,6 +146,7 @@ var procedures = [numStates]map[eventKind]handler{
 		evSuperseded:            (*session).releasedByAMF,
 		evSetAMBR:               (*session).modify,
 		evRelease:               (*session).releaseByOperator,
+		evRecreate:              (*session).releaseByOperator,
 		evTN2:                   (*session).setupFailed,
 		evTransferFailed:        (*session).acceptUndelivered,
 	},
@@ -164,6 +167,7 @@ var procedures = [numStates]map[eventKind]handler{
 		evReleaseContext:         (*session).releasedByAMF,
 		evSuperseded:             (*session).releasedByAMF,
 		evRelease:                (*session).releaseByOperator,
+		evRecreate:               (*session).releaseByOperator,
 		evT3591:                  (*session).repeatModification,
 		evTN2:                    (*session).setupFailed,
 		evTransferFailed:         (*session).modificationUndelivered,
@@ -185,6 +189,7 @@ var procedures = [numStates]map[eventKind]handler{
 		evReleaseContext:         (*session).releasedByAMF,
 		evSuperseded:             (*session).releasedByAMF,
 		evRelease:                (*session).ignored,
+		evRecreate:               (*session).ignored,
 		evT3592:                  (*session).repeatRelease,
 		evTransferFailed:         (*session).releaseUndelivered,
 	},
@@ -211,6 +216,9 @@ var userPlane = map[eventKind]handler{
 func (s *session) step(ev event) []action {
 	if out, wrong := s.checkIdentities(ev); wrong {
 		return out
+	}
+	if ev.location != nil && *ev.location != (ident.Location{}) {
+		s.location = *ev.location
 	}
 	h := userPlane[ev.kind]
 	if h == nil {

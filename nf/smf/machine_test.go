@@ -116,7 +116,7 @@ func TestTable(t *testing.T) {
 	fromUE := map[eventKind]bool{evN1ModificationRequest: true, evN1ModificationComplete: true, evN1ModificationReject: true,
 		evN1ReleaseRequest: true, evN1ReleaseComplete: true, evN1Status: true, evN1Unexpected: true}
 	fromGNB := map[eventKind]bool{evN2SetupResponse: true, evN2SetupFail: true, evN2ReleaseResponse: true, evN2ModifyResponse: true, evN2ModifyFail: true}
-	calls := map[eventKind]bool{evN1Malformed: true, evActivate: true, evDeactivate: true, evReleaseContext: true, evSetAMBR: true, evRelease: true}
+	calls := map[eventKind]bool{evN1Malformed: true, evActivate: true, evDeactivate: true, evReleaseContext: true, evSetAMBR: true, evRelease: true, evRecreate: true}
 	for st := range numStates {
 		for k := range numEvents {
 			s := machine(t, st)
@@ -167,7 +167,7 @@ func TestTable(t *testing.T) {
 var eventNames = func() map[eventKind]string {
 	list := []string{"start", "subscribed", "modification request", "modification complete", "modification reject", "release request",
 		"release complete", "status", "unexpected", "malformed", "setup response", "setup fail", "release response", "modify response",
-		"modify fail", "activate", "deactivate", "release context", "superseded", "set AMBR", "release", "T3591", "T3592", "TN2",
+		"modify fail", "activate", "deactivate", "release context", "superseded", "set AMBR", "release", "recreate", "T3591", "T3592", "TN2",
 		"transfer failed", "N4 done", "report", "UPF lost", "UPF back", "UPF restarted", "AMF done", "UDM done"}
 	m := map[eventKind]string{}
 	for i, n := range list {

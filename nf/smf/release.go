@@ -28,9 +28,14 @@ func (s *session) releaseRequested(ev event) []action {
 	return append([]action{reply{ev.call, callResult{out: answer}}}, out...)
 }
 
-// releaseByOperator is a network-requested release (TS 24.501 clause 6.3.3).
+// releaseByOperator is a network-requested release (TS 24.501 clause 6.3.3). After
+// evRecreate the UE establishes the session again.
 func (s *session) releaseByOperator(ev event) []action {
-	return append([]action{reply{call: ev.call}}, s.releaseFromNetwork(nas.SMRegularDeactivation)...)
+	cause := nas.SMRegularDeactivation
+	if ev.kind == evRecreate {
+		cause = nas.SMReactivationRequested
+	}
+	return append([]action{reply{call: ev.call}}, s.releaseFromNetwork(cause)...)
 }
 
 func (s *session) releaseFromNetwork(cause nas.SMCause) []action {

@@ -2,6 +2,7 @@ package smf
 
 import (
 	"context"
+	"time"
 
 	"github.com/simreach/simreach/internal/ident"
 	"github.com/simreach/simreach/internal/wire/pfcp"
@@ -84,17 +85,20 @@ func (s *session) reported(ev event) []action {
 		cause = pfcp.CauseServiceNotSupported
 	}
 	out := []action{answerN4{to: ev.from, cause: cause}}
-	s.account(ev.report.Usage)
+	s.measured(ev.report.Usage)
 	if e := ev.report.ErrorIndication; e != nil && *e == s.want.downlink {
 		out = append(out, s.tunnelLost()...)
 	}
 	return out
 }
 
-// account adds usage reports up. Reports are ours once each: repeats of a report
+// measured adds usage reports up. Reports are ours once each: repeats of a report
 // request are answered by the transaction layer, and the measurement restarts
 // with each report.
-func (s *session) account(list []pfcp.UsageReport) {
+func (s *session) measured(list []pfcp.UsageReport) {
+	if len(list) > 0 {
+		s.measuredAt = time.Now()
+	}
 	for _, u := range list {
 		s.usage.UplinkBytes += u.UplinkBytes
 		s.usage.DownlinkBytes += u.DownlinkBytes

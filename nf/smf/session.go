@@ -2,6 +2,7 @@ package smf
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -69,6 +70,13 @@ type session struct {
 	commandPTI ident.PTI  // of command; 0 unless the UE asked for it
 	attempts   int        // retransmissions so far
 	usage      UsageTotals
+	charged    UsageTotals // what the account has of usage
+	measuredAt time.Time   // when the UPF last reported
+	location   ident.Location
+	created    time.Time
+	chargingID string
+	ambr       ident.AMBR // of the last plane that existed
+	account    *account
 
 	amfQueue, udmQueue queue
 	timers             [numTimers]time.Time
@@ -94,11 +102,14 @@ type queued struct {
 }
 
 func newSession(a *SMF, ref sbi.SMContextRef, seid ident.SEID, req sbi.CreateSMContext, wish *nas.PDUSessionEstablishmentRequest) *session {
+	now := time.Now()
 	return &session{
 		smf: a, inbox: newMailbox[event](), done: make(chan struct{}), counters: &a.counters,
 		log: a.log.With("supi", req.SUPI, "pdu_session", req.Session, "seid", seid),
 		ref: ref, seid: seid, supi: req.SUPI, id: req.Session, dnn: req.DNN, snssai: req.SNSSAI,
 		create: req, pti: wish.PTI, wish: wish, v4only: wish.SessionType == ident.IPv4v6,
+		location: req.Location, created: now, measuredAt: now,
+		chargingID: fmt.Sprintf("%s-%016x", a.instance, uint64(seid)), account: &account{c: a.charger},
 	}
 }
 
@@ -174,6 +185,7 @@ func (l *loop) handle(ctx context.Context, ev event) {
 	list := l.s.step(ev)
 	l.s.publish()
 	l.perform(ctx, list)
+	l.s.charge(ctx)
 }
 
 // due is when the first timer expires; zero when none runs.
@@ -201,7 +213,7 @@ func (l *loop) perform(ctx context.Context, list []action) {
 			})
 		case notifyReleased:
 			l.amf(event{}, func(ctx context.Context, c sbi.Communication) error {
-				return c.SMContextReleased(ctx, s.supi, s.id)
+				return c.SMContextReleased(ctx, s.supi, s.id, s.ref)
 			})
 		case fetch:
 			l.tasks.Go(func() {
@@ -228,6 +240,7 @@ func (l *loop) perform(ctx context.Context, list []action) {
 		case stopTimer:
 			s.timers[act.id] = time.Time{}
 		case announce:
+			s.account.begin(ctx, s.chargingData())
 			s.smf.directory.established(s, sbi.SessionEvent{
 				SUPI: s.supi, Session: s.id, DNN: s.dnn, SNSSAI: s.snssai, Address: s.grant.address, UPF: s.grant.upf.cfg.Name,
 			})
@@ -321,7 +334,8 @@ func (s *session) udmDone(ev event) []action {
 // publish shows the session to Status.
 func (s *session) publish() {
 	st := &SessionStatus{
-		SUPI: s.supi, Session: s.id, DNN: s.dnn, SNSSAI: s.snssai, Address: s.grant.address,
+		SUPI: s.supi, PEI: s.create.PEI, Session: s.id, DNN: s.dnn, SNSSAI: s.snssai, Address: s.grant.address,
+		Location: s.location, Created: s.created, Measured: s.measuredAt,
 		SEID: s.seid, Uplink: s.uplink, Downlink: s.want.downlink, AMBR: s.want.ambr,
 		State: stateNames[s.state], UserPlane: upNames[s.up], Usage: s.usage, Restored: s.restores,
 	}

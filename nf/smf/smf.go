@@ -8,13 +8,17 @@
 // session's machine (machine.go) performs no I/O; its goroutine does, and blocking
 // calls run beside it and come back as events.
 //
-// It does not offer IPv6 yet, nor SSC modes 2 and 3, paging, or charging. When Run
+// Traffic that a UPF reports goes to the CHF, if there is one (charging.go). What the
+// CHF has not taken when Run ends is lost.
+//
+// It does not offer IPv6 yet, nor SSC modes 2 and 3 or paging. When Run
 // ends, UPFs keep their sessions: traffic goes on until an SMF associates again.
 package smf
 
 import (
 	"context"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -38,6 +42,7 @@ type Deps struct {
 	UEContext      sbi.UEContext                             // the UDM. Required
 	AMF            func(sbi.NFID) (sbi.Communication, error) // finds the AMF of a UE. Required
 	Rand           io.Reader                                 // for SEIDs and sequence numbers. Required
+	Charging       sbi.Charging                              // the CHF; nil: traffic is counted in Status only
 }
 
 // SMF implements sbi.Sessions, sbi.SessionEvents and sbi.SessionControl. All its
@@ -51,6 +56,8 @@ type SMF struct {
 	local     netip.Addr // of our F-SEIDs
 	directory *directory
 	counters  counters
+	charger   *charger
+	instance  string // makes charging IDs unique across restarts
 
 	tasks chan func(context.Context) // run by Run
 	ended chan struct{}              // closed when Run takes no more tasks
@@ -67,7 +74,7 @@ type counters struct {
 	established, refused, released, modified              atomic.Uint64
 	malformedN1, unexpectedN1, malformedN2, unexpectedN2  atomic.Uint64
 	n4Failures, transferFailures, unencodable, superseded atomic.Uint64
-	orphans                                               atomic.Uint64
+	orphans, chargingSent, chargingFailures, chargingLost atomic.Uint64
 }
 
 // Interfaces that the SMF serves.
@@ -97,7 +104,7 @@ func New(cfg Config, d Deps) (*SMF, error) {
 	if !local.IsValid() || local.IsUnspecified() {
 		return nil, errors.New("smf: n4 has no address: bind the N4 socket to one, or set n4, such as 10.0.4.1:8805")
 	}
-	var seed [16]byte
+	var seed [24]byte
 	if _, err := io.ReadFull(d.Rand, seed[:]); err != nil {
 		return nil, fmt.Errorf("smf: read random numbers: %w", err)
 	}
@@ -116,7 +123,7 @@ func New(cfg Config, d Deps) (*SMF, error) {
 		}
 	}
 	recovery := time.Now().UTC().Truncate(time.Second)
-	return &SMF{
+	a := &SMF{
 		cfg: cfg, deps: d, log: log, local: local,
 		upfs:      newUPFTable(cfg, ident.TEID(binary.BigEndian.Uint32(seed[12:]))),
 		n4:        newN4(d.N4, cfg.Timers, log, node, recovery, binary.BigEndian.Uint32(seed[8:])&0xffffff),
@@ -128,7 +135,13 @@ func New(cfg Config, d Deps) (*SMF, error) {
 		byRef:     map[sbi.SMContextRef]*session{},
 		byKey:     map[sessionKey]*session{},
 		bySEID:    map[ident.SEID]*session{},
-	}, nil
+		instance:  hex.EncodeToString(seed[16:]),
+	}
+	a.charger = &charger{
+		chf: d.Charging, spawn: a.spawn, log: log, timeout: cfg.Timers.SBI, keep: cfg.Usage.Keep,
+		window: make(chan struct{}, chargingWindow), counters: &a.counters,
+	}
+	return a, nil
 }
 
 // Run serves until ctx is done, and then returns nil; or until N4 fails. It may be

@@ -37,6 +37,7 @@ type PoolStatus struct {
 // SessionStatus is one PDU session.
 type SessionStatus struct {
 	SUPI      ident.SUPI
+	PEI       ident.PEI // empty when the UE did not tell
 	Session   ident.PDUSessionID
 	DNN       ident.DNN
 	SNSSAI    ident.SNSSAI
@@ -46,9 +47,12 @@ type SessionStatus struct {
 	Uplink    ident.FTEID // the UPF's N3 endpoint
 	Downlink  ident.FTEID // the gNB's; zero while the user plane is down
 	AMBR      ident.AMBR
-	State     string // establishing, active, modifying, releasing or released
-	UserPlane string // deactivated, activating or activated
-	Restored  int    // how often it was put back on a restarted UPF
+	Location  ident.Location // last known
+	Created   time.Time
+	Measured  time.Time // when the UPF last reported; Created before
+	State     string    // establishing, active, modifying, releasing or released
+	UserPlane string    // deactivated, activating or activated
+	Restored  int       // how often it was put back on a restarted UPF
 	Usage     UsageTotals
 }
 
@@ -73,6 +77,8 @@ type Counters struct {
 	PFCPUnknownPeer                           uint64 // associations of unknown UPFs, reports of another UPF
 	PFCPFailures                              uint64 // session requests refused or unanswered
 	PFCPOrphans                               uint64 // sessions made too late and deleted again
+
+	ChargingSent, ChargingFailures, ChargingLost uint64 // invocations of the CHF, repeats counted; given up
 }
 
 // Status returns a copy.
@@ -114,6 +120,7 @@ func (a *SMF) count() Counters {
 		PFCPSent: n.sent.Load(), PFCPRetransmitted: n.retransmitted.Load(), PFCPTimeouts: n.timeouts.Load(),
 		PFCPReceived: n.received.Load(), PFCPMalformed: n.malformed.Load(), PFCPUnmatched: n.unmatched.Load(),
 		PFCPRepeated: n.repeated.Load(), PFCPUnknownPeer: n.unknownPeer.Load(), PFCPFailures: c.n4Failures.Load(),
-		PFCPOrphans: c.orphans.Load(),
+		PFCPOrphans:  c.orphans.Load(),
+		ChargingSent: c.chargingSent.Load(), ChargingFailures: c.chargingFailures.Load(), ChargingLost: c.chargingLost.Load(),
 	}
 }

@@ -70,10 +70,10 @@ func (s *session) n4Done(ev event) []action {
 	case *pfcp.SessionEstablishmentResponse:
 		return s.established(m)
 	case *pfcp.SessionModificationResponse:
-		s.account(m.Usage)
+		s.measured(m.Usage)
 		return s.changed(m)
 	case *pfcp.SessionDeletionResponse: // whatever it says, the session is gone
-		s.account(m.Usage)
+		s.measured(m.Usage)
 		s.have = plane{}
 		return s.settled()
 	}

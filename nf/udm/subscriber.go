@@ -11,13 +11,16 @@ import (
 )
 
 // subscriber is what is kept of a Subscriber: about 100 octets. What many have in
-// common is in the profile, which they share. All but sqn is immutable.
+// common is in the profile, which they share. All but sqn, pei and what is provisioned
+// is immutable.
 type subscriber struct {
-	k, opc  [16]byte
-	amf     [2]byte
-	sqn     uint64 // last used; guarded by UDM.mu
-	profile *profile
-	static  []staticAddress // usually nil
+	k, opc      [16]byte
+	amf         [2]byte
+	sqn         uint64 // last used; guarded by UDM.mu
+	profile     *profile
+	static      []staticAddress // usually nil
+	pei         ident.PEI       // that registered last; guarded by UDM.mu
+	provisioned                 // guarded by UDM.mu
 }
 
 type staticAddress struct {
@@ -28,6 +31,7 @@ type staticAddress struct {
 // profile is a subscription without anything personal. Immutable but for refs.
 type profile struct {
 	id       string
+	group    string
 	refs     int // subscribers that use it; guarded by UDM.mu
 	access   sbi.AccessMobilityData
 	sessions map[sessionKey]sbi.SessionData
@@ -55,6 +59,7 @@ func (s *subscriber) session(supi ident.SUPI, sn ident.SNSSAI, dnn ident.DNN) (s
 		return sbi.SessionData{}, problem(http.StatusForbidden, sbi.CauseDNNNotAllowed, "%s is not subscribed to DNN %q in slice %s", supi, dnn, sn)
 	}
 	d.Types = slices.Clone(d.Types)
+	s.apply(&d)
 	for _, a := range s.static {
 		if a.key == key {
 			d.Static = a.addr
@@ -81,7 +86,7 @@ func (u *UDM) AddSubscriber(s Subscriber) error {
 }
 
 // UpdateSubscriber replaces a subscription. Sessions and registrations that exist
-// stay as they are. The sequence number goes on from where it is if the keys are
+// stay as they are, and so does what was provisioned. The sequence number goes on from where it is if the keys are
 // the same, else from s.SQN. Errors wrap ErrConfig or ErrNotFound.
 func (u *UDM) UpdateSubscriber(s Subscriber) error {
 	sub, p, err := u.compile(&s)
@@ -97,6 +102,7 @@ func (u *UDM) UpdateSubscriber(s Subscriber) error {
 	if old.k == sub.k && old.opc == sub.opc {
 		sub.sqn = old.sqn
 	}
+	sub.pei, sub.provisioned = old.pei, old.provisioned
 	sub.profile = u.shareLocked(p)
 	u.unshareLocked(old.profile)
 	u.subs[s.SUPI] = sub
@@ -142,7 +148,7 @@ func (u *UDM) compile(s *Subscriber) (*subscriber, *profile, error) {
 		return nil, nil, err
 	}
 	sub := &subscriber{k: k, opc: opc, amf: amf, sqn: s.SQN}
-	p := &profile{sessions: make(map[sessionKey]sbi.SessionData)}
+	p := &profile{group: s.UEGroup, sessions: make(map[sessionKey]sbi.SessionData)}
 	p.access.AMBR = limited(s.AMBR)
 	id := fmt.Sprintf("%v %q", p.access.AMBR, s.UEGroup)
 	for _, sl := range s.Slices {

@@ -1,13 +1,15 @@
-// Package udm is the home network's knowledge of its subscribers: AUSF, UDM and UDR
-// folded into one (TS 29.509, TS 29.503, Release 17). It answers
-// sbi.Authentication (5G AKA with Milenage), sbi.SubscriberData and sbi.UEContext,
-// in process or behind sbi.NewHandler, and reveals SUCIs.
+// Package udm is the home network's knowledge of its subscribers: AUSF, UDM, UDR and
+// EIR folded into one (TS 29.509, TS 29.503, TS 29.511, Release 17). It answers
+// sbi.Authentication (5G AKA with Milenage), sbi.SubscriberData, sbi.UEContext,
+// sbi.EquipmentIdentity and, for the operator, sbi.Provisioning, in process or behind
+// sbi.NewHandler, and reveals SUCIs.
 //
 // It starts no goroutine and opens nothing: every method does its work on the
 // caller's goroutine and never blocks on anything but a mutex held for
 // microseconds. Everything is in memory. After a restart the sequence numbers are
 // the configured ones again; a USIM that is ahead says so, and the
-// resynchronisation of TS 33.102 clause 6.3.5 puts it right without anyone's help.
+// resynchronisation of TS 33.102 clause 6.3.5 puts it right without anyone's help. What
+// was provisioned is gone then, and the operator has to provision it again.
 // EAP-AKA', SDM subscriptions and UE policies are not here.
 package udm
 
@@ -28,12 +30,21 @@ var (
 	_ sbi.Authentication = (*UDM)(nil)
 	_ sbi.SubscriberData = (*UDM)(nil)
 	_ sbi.UEContext      = (*UDM)(nil)
+	_ sbi.Provisioning   = (*UDM)(nil)
+
+	_ sbi.EquipmentIdentity = (*UDM)(nil)
 )
 
 // Deps is what a UDM needs from outside.
 type Deps struct {
 	Log  *slog.Logger // nil discards
 	Rand io.Reader    // RANDs and context IDs; nil means crypto/rand. Calls are serialised
+	// AMF finds the AMF of a registration, to deregister a UE there. nil: a UE that is
+	// barred stays until it registers again, and Provision says so.
+	AMF func(sbi.AMFRegistration) (sbi.Communication, error)
+	// Equipment receives what happens to devices, on the goroutine of the caller whose
+	// request showed it; it must not block. nil: nobody wants to know.
+	Equipment func(sbi.EquipmentEvent)
 }
 
 // UDM is safe for use by any number of goroutines.
@@ -42,6 +53,9 @@ type UDM struct {
 	log      *slog.Logger
 	networks map[string]bool // serving network names allowed
 	homeKeys map[keyName][]byte
+
+	amf       func(sbi.AMFRegistration) (sbi.Communication, error) // may be nil
+	equipment func(sbi.EquipmentEvent)                             // may be nil
 
 	mu       sync.Mutex // guards everything below
 	rand     io.Reader
@@ -73,6 +87,10 @@ type Counters struct {
 	UnknownUser  uint64
 	WrongNetwork uint64 // serving networks not authorised
 	Evicted      uint64 // challenges dropped for lack of room
+	Provisioned  uint64 // changes by the operator
+	Barred       uint64 // requests for a barred subscriber
+
+	EquipmentRefused uint64 // devices that a lock does not allow
 }
 
 // New checks cfg and returns a UDM that is ready at once. Errors wrap ErrConfig.
@@ -87,7 +105,8 @@ func New(cfg Config, d Deps) (*UDM, error) {
 		cfg.MaxAuthContexts = DefaultMaxAuthContexts
 	}
 	u := &UDM{
-		log:      d.Log,
+		log: d.Log,
+		amf: d.AMF, equipment: d.Equipment,
 		rand:     d.Rand,
 		networks: make(map[string]bool),
 		homeKeys: make(map[keyName][]byte),
@@ -155,7 +174,7 @@ func (u *UDM) AccessMobility(ctx context.Context, supi ident.SUPI) (sbi.AccessMo
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	s, err := u.knownLocked(supi)
+	s, err := u.servedLocked(supi)
 	if err != nil {
 		return sbi.AccessMobilityData{}, err
 	}
@@ -171,7 +190,7 @@ func (u *UDM) SessionManagement(ctx context.Context, supi ident.SUPI, sn ident.S
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	s, err := u.knownLocked(supi)
+	s, err := u.servedLocked(supi)
 	if err != nil {
 		return sbi.SessionData{}, err
 	}

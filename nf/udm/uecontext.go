@@ -10,17 +10,27 @@ import (
 )
 
 // RegisterAMF implements sbi.UEContext (TS 29.503 clause 5.3.2.2.2). The last
-// registration holds; an AMF that held the one before is not told.
+// registration holds; an AMF that held the one before is not told. A barred subscriber
+// gives a Problem NO_PS_SUBSCRIPTION (403).
 func (u *UDM) RegisterAMF(ctx context.Context, supi ident.SUPI, r sbi.AMFRegistration) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	u.mu.Lock()
-	defer u.mu.Unlock()
-	if _, err := u.knownLocked(supi); err != nil {
+	s, err := u.servedLocked(supi)
+	if err != nil {
+		u.mu.Unlock()
 		return err
 	}
 	u.amfs[supi] = r
+	before := s.pei
+	if r.PEI != "" {
+		s.pei = r.PEI
+	}
+	u.mu.Unlock()
+	if before != "" && r.PEI != "" && r.PEI != before {
+		u.tell(sbi.EquipmentEvent{Type: sbi.EquipmentChanged, SUPI: supi, PEI: r.PEI, Old: before})
+	}
 	return nil
 }
 
