@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"time"
 
@@ -37,6 +38,8 @@ type Options struct {
 	// Scratch is the run's directory for the files of its steps, if it has one. Its
 	// maker removes it; a backend that outlives a crash notes it for that case.
 	Scratch string
+	// Capture captures the networks also without Dir, for Lab.Captured.
+	Capture bool
 	// HostAccess makes the manager's API and the outer relays reachable from the
 	// host's own namespace.
 	HostAccess bool
@@ -49,6 +52,12 @@ type Lab interface {
 	// Node finds any node by name: a network function, a relay, a client or a UE.
 	Node(name string) (Node, bool)
 	Manager() Manager
+	// Trust returns the certificate of the CA that the outer relays' certificates come
+	// from, PEM.
+	Trust() []byte
+	// Captured reports, for each needle, whether a packet with it has crossed a network
+	// so far. It fails where that network is not captured.
+	Captured(ctx context.Context, network string, needles [][]byte) ([]bool, error)
 	// Describe tells a person how to reach each part.
 	Describe() []Place
 	// Close stops and removes everything, and returns once that is done. What has not
@@ -111,6 +120,8 @@ type Client interface {
 
 // Manager is the manager as an operator reaches it from a client.
 type Manager interface {
+	// Operator is the ID of the tenant that owns the scenario's SIMs.
+	Operator() string
 	// Create asks for access. A refusal comes back as *APIError.
 	Create(ctx context.Context, from Client, r AccessRequest) (Access, error)
 	Delete(ctx context.Context, a Access) error
@@ -118,6 +129,28 @@ type Manager interface {
 	// AwaitDirectory returns when the directory says that the IMSI has a session,
 	// or has none.
 	AwaitDirectory(ctx context.Context, imsi ident.IMSI, attached bool) (Attachment, error)
+	// Call makes any request of the REST API. An error answer is an answer, not an error.
+	Call(ctx context.Context, from Client, r APIRequest) (APIAnswer, error)
+	// KeepLogin keeps the answer of a login under a name, for later calls.
+	KeepLogin(name string, answer []byte) error
+}
+
+// Nobody is an APIRequest.As without credentials.
+const Nobody = "nobody"
+
+// APIRequest is one request of the REST API.
+type APIRequest struct {
+	Method, Path string // with the query
+	Body         []byte // JSON; nil: none
+	As           string // a kept login, Nobody, or empty for the operator of the scenario
+	Language     string // "en" or "ja"; empty: none is asked for
+}
+
+// APIAnswer is its answer.
+type APIAnswer struct {
+	Status int
+	Header http.Header
+	Body   []byte
 }
 
 // Attachment is where the directory has a UE.
@@ -132,6 +165,7 @@ type AccessRequest struct {
 	Port     uint16
 	Duration time.Duration  // whole seconds; 0 leaves it out
 	Ranges   []netip.Prefix // nil leaves it out
+	TLS      bool           // clients speak TLS to the relay
 }
 
 // Access is a granted access.
@@ -140,6 +174,7 @@ type Access struct {
 	IMSI    ident.IMSI     `json:"imsi"`
 	Port    uint16         `json:"port"`
 	Expires time.Time      `json:"expires"`
+	Host    string         `json:"host"` // the relay's name, for TLS
 }
 
 // APIError is an error answer of the manager's API.

@@ -6,6 +6,7 @@ package spec
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/goccy/go-yaml/ast"
@@ -201,6 +202,11 @@ func (s *Spec) SNSSAIs() []ident.SNSSAI {
 		out = append(out, n)
 	}
 	return out
+}
+
+// Captures reports whether a step looks at what crosses the networks.
+func (s *Spec) Captures() bool {
+	return slices.ContainsFunc(s.Steps, func(st Step) bool { return st.Verb == "capture" })
 }
 
 // InnerOf returns the inner relay that stands behind a UPF.

@@ -22,7 +22,12 @@ type accessArgs struct {
 	Client   string        `yaml:"client"` // who asks; empty: the first client
 	Duration spec.Duration `yaml:"duration"`
 	Ranges   []string      `yaml:"ranges"` // CIDRs or "${client.NAME.address}/32"
-	Refused  *refusal      `yaml:"refused"`
+	TLS      bool          `yaml:"tls"`    // clients must speak TLS to the relay (R18)
+	// Endpoint and Host are those of an access that an api step has asked for: it gets
+	// its name here and nothing is asked of the manager.
+	Endpoint string   `yaml:"endpoint"` // "address:port", such as "${api.NAME}"
+	Host     string   `yaml:"host"`
+	Refused  *refusal `yaml:"refused"`
 }
 
 // refusal is the API error that a step wants to see.
@@ -62,18 +67,24 @@ func compileAccess(s *spec.Spec, st spec.Step) (Action, error) {
 			targets = append(targets, target{d.Name, d.IMSI})
 		}
 	}
-	if a.Port == 0 && a.Refused == nil {
+	if a.Port == 0 && a.Refused == nil && a.Endpoint == "" {
 		return nil, st.Errorf("1 to 65535", "access without a port")
 	}
 	if a.Duration < 0 {
 		return nil, st.Errorf("a duration such as 10m", "duration is negative")
 	}
-	for _, t := range a.Ranges {
+	for _, t := range append(slices.Clone(a.Ranges), a.Endpoint, a.Host) {
 		if err := checkTemplate(st, t); err != nil {
 			return nil, err
 		}
 	}
 	a.As = cmp.Or(a.As, a.UE, a.IMSI)
+	if a.Endpoint != "" {
+		if len(targets) != 1 {
+			return nil, st.Errorf("name one UE", "an endpoint of %d UEs", len(targets))
+		}
+		return func(_ context.Context, e *Env) error { return a.adopt(e, targets[0].name, targets[0].imsi) }, nil
+	}
 	return func(ctx context.Context, e *Env) error {
 		c, err := e.client(who)
 		if err != nil {
@@ -93,7 +104,7 @@ func compileAccess(s *spec.Spec, st spec.Step) (Action, error) {
 		}
 		var got []grant
 		err = each(ctx, targets, func(ctx context.Context, t target) error {
-			g, err := e.Lab.Manager().Create(ctx, c, lab.AccessRequest{IMSI: t.imsi, Port: a.Port, Duration: a.Duration.Std(), Ranges: ranges})
+			g, err := e.Lab.Manager().Create(ctx, c, lab.AccessRequest{IMSI: t.imsi, Port: a.Port, Duration: a.Duration.Std(), Ranges: ranges, TLS: a.TLS})
 			if err := a.Refused.check(err); err != nil {
 				return fmt.Errorf("access to %s: %w", t.name, err)
 			}
@@ -111,6 +122,26 @@ func compileAccess(s *spec.Spec, st spec.Step) (Action, error) {
 		e.accesses[a.As] = got
 		return nil
 	}, nil
+}
+
+// adopt names an access that exists.
+func (a accessArgs) adopt(e *Env, ue string, imsi ident.IMSI) error {
+	endpoint, err := e.expand(a.Endpoint)
+	if err != nil {
+		return err
+	}
+	host, err := e.expand(a.Host)
+	if err != nil {
+		return err
+	}
+	at, err := netip.ParseAddrPort(endpoint)
+	if err != nil {
+		return fmt.Errorf("endpoint: %w", err)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.accesses[a.As] = []grant{{ue, lab.Access{Relay: at, IMSI: imsi, Port: a.Port, Host: host}}}
+	return nil
 }
 
 func (r *refusal) check(err error) error {

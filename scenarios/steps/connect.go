@@ -17,11 +17,13 @@ import (
 
 // connectArgs: a client opens a connection and keeps it for later steps.
 type connectArgs struct {
-	Access string `yaml:"access"`
-	Client string `yaml:"client"`
-	As     string `yaml:"as"`     // how later steps call it; empty: the access's name
-	Send   string `yaml:"send"`   // sent at once
-	Expect string `yaml:"expect"` // must come back
+	Access      string `yaml:"access"`
+	Client      string `yaml:"client"`
+	As          string `yaml:"as"`          // how later steps call it; empty: the access's name
+	Send        string `yaml:"send"`        // sent at once
+	Expect      string `yaml:"expect"`      // must come back
+	TLS         bool   `yaml:"tls"`         // TLS is spoken to the outer relay
+	Certificate string `yaml:"certificate"` // shown to it: one of a certificate step; empty: none
 }
 
 func compileConnect(s *spec.Spec, st spec.Step) (Action, error) {
@@ -37,7 +39,7 @@ func compileConnect(s *spec.Spec, st spec.Step) (Action, error) {
 		a.As = a.Access
 	}
 	return func(ctx context.Context, e *Env) error {
-		c, err := e.dial(ctx, who, a.Access)
+		c, err := e.dial(ctx, who, a.Access, a.TLS, a.Certificate)
 		if err != nil {
 			return fmt.Errorf("connect %s: %w", a.As, err)
 		}
@@ -51,7 +53,7 @@ func compileConnect(s *spec.Spec, st spec.Step) (Action, error) {
 	}, nil
 }
 
-func (e *Env) dial(ctx context.Context, who, access string) (net.Conn, error) {
+func (e *Env) dial(ctx context.Context, who, access string, secure bool, certificate string) (net.Conn, error) {
 	c, err := e.client(who)
 	if err != nil {
 		return nil, err
@@ -60,7 +62,11 @@ func (e *Env) dial(ctx context.Context, who, access string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.Dial(ctx, g.Relay)
+	conn, err := c.Dial(ctx, g.Relay)
+	if err != nil || !secure {
+		return conn, err
+	}
+	return e.secure(ctx, conn, g, certificate)
 }
 
 // exchangeArgs: bytes go over a kept connection and others come back.
@@ -219,52 +225,5 @@ func compileCut(_ *spec.Spec, st spec.Step) (Action, error) {
 			return fmt.Errorf("connection %q delivered %d bytes before it was cut", a.Connection, n)
 		}
 		return nil
-	}, nil
-}
-
-// refusedArgs: a new connection must fail at once: refused, or reset before any
-// byte comes back.
-type refusedArgs struct {
-	Access string `yaml:"access"`
-	Client string `yaml:"client"`
-}
-
-func compileRefused(s *spec.Spec, st spec.Step) (Action, error) {
-	var a refusedArgs
-	if err := st.Decode(&a); err != nil {
-		return nil, err
-	}
-	who, err := client(s, st, a.Client)
-	if err != nil {
-		return nil, err
-	}
-	return func(ctx context.Context, e *Env) error {
-		gs, err := e.grants(a.Access)
-		if err != nil {
-			return err
-		}
-		c, err := e.client(who)
-		if err != nil {
-			return err
-		}
-		return each(ctx, gs, func(ctx context.Context, g grant) error {
-			conn, err := c.Dial(ctx, g.Relay)
-			if err != nil {
-				if ctx.Err() != nil {
-					return fmt.Errorf("connecting hangs: %w", err)
-				}
-				return nil
-			}
-			defer conn.Close()
-			defer limit(ctx, conn)()
-			n, err := conn.Read(make([]byte, 1))
-			if n > 0 {
-				return fmt.Errorf("the device behind %q answers", a.Access)
-			}
-			if errors.Is(err, os.ErrDeadlineExceeded) {
-				return fmt.Errorf("a connection to %q is neither refused nor cut", a.Access)
-			}
-			return nil
-		})
 	}, nil
 }

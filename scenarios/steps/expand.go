@@ -2,6 +2,9 @@ package steps
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -36,14 +39,37 @@ func replace(text string, value func(key string) (string, error)) (string, error
 	}
 }
 
-const knownValues = "there are ${access.NAME.host}, ${access.NAME.port}, ${node.NAME.address}, ${client.NAME.address}, ${ue.NAME.address} and ${dir}; write $${ for a plain ${"
+const knownValues = "there are ${access.NAME.host|port|name}, ${node|client.NAME.address}, ${ue.NAME.address|imsi|sim_id}, ${api.NAME}, ${file.NAME}, ${operator}, ${ca}, ${simreach} and ${dir}; write $${ for a plain ${"
+
+// fields are the values that nodes and accesses have.
+var fields = map[string][]string{
+	"access": {"host", "port", "name"},
+	"node":   {"address"},
+	"client": {"address"},
+	"ue":     {"address", "imsi", "sim_id"},
+}
+
+// known reports whether a value can be there.
+func known(key string) bool {
+	switch key {
+	case "dir", "ca", "simreach", "operator":
+		return true
+	}
+	kind, name, ok := strings.Cut(key, ".")
+	if !ok || name == "" {
+		return false
+	}
+	if kind == "api" || kind == "file" {
+		return true
+	}
+	part := strings.Split(key, ".")
+	return len(part) == 3 && slices.Contains(fields[part[0]], part[2])
+}
 
 // checkTemplate refuses values that cannot be there, before anything runs.
 func checkTemplate(st spec.Step, text string) error {
 	_, err := replace(text, func(key string) (string, error) {
-		part := strings.Split(key, ".")
-		if key == "dir" || len(part) == 3 && (part[0] == "access" && (part[2] == "host" || part[2] == "port") ||
-			(part[0] == "node" || part[0] == "client" || part[0] == "ue") && part[2] == "address") {
+		if known(key) {
 			return "", nil
 		}
 		return "", fmt.Errorf("unknown value ${%s}", key)
@@ -59,22 +85,53 @@ func checkTemplate(st spec.Step, text string) error {
 func (e *Env) expand(text string) (string, error) { return replace(text, e.value) }
 
 func (e *Env) value(key string) (string, error) {
-	if key == "dir" {
+	kind, name, _ := strings.Cut(key, ".")
+	switch kind {
+	case "dir":
 		return e.Scratch, nil
+	case "simreach":
+		return os.Executable()
+	case "operator":
+		return e.Lab.Manager().Operator(), nil
+	case "ca":
+		file := filepath.Join(e.Scratch, "relay-ca.pem")
+		return file, os.WriteFile(file, e.Lab.Trust(), 0o644)
+	case "file":
+		return e.fileInJSON(name)
+	case "api":
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		v, ok := e.saved[name]
+		if !ok {
+			return "", fmt.Errorf("no step has saved %q", name)
+		}
+		return v, nil
 	}
 	part := strings.Split(key, ".")
 	if len(part) != 3 {
 		return "", fmt.Errorf("unknown value ${%s}", key)
 	}
-	if part[0] == "access" {
+	if kind == "access" {
 		g, err := e.one(part[1])
-		if err != nil {
+		switch {
+		case err != nil:
 			return "", err
-		}
-		if part[2] == "port" {
+		case part[2] == "port":
 			return strconv.Itoa(int(g.Relay.Port())), nil
+		case part[2] == "name":
+			return g.Host, nil
 		}
 		return g.Relay.Addr().String(), nil
+	}
+	if part[2] != "address" {
+		d, ok := e.devices[part[1]]
+		switch {
+		case !ok:
+			return "", fmt.Errorf("no UE is called %q", part[1])
+		case part[2] == "sim_id":
+			return d.SIMID, nil
+		}
+		return string(d.IMSI), nil
 	}
 	n, err := e.node(part[1])
 	if err != nil {

@@ -2,6 +2,7 @@ package steps
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/simreach/simreach/internal/ident"
+	"github.com/simreach/simreach/internal/pki"
 	"github.com/simreach/simreach/scenarios/lab"
 	"github.com/simreach/simreach/scenarios/spec"
 )
@@ -51,6 +53,16 @@ func compile(t *testing.T, text string) ([]Action, []spec.Step, error) {
 	return out, s.Steps, nil
 }
 
+// parsed is the topology alone.
+func parsed(t *testing.T) *spec.Spec {
+	t.Helper()
+	s, err := spec.Parse("f.yaml", []byte(strings.Replace(topology, "name: ue,", "name: dev,", 1)+"  - register: {ue: other}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
 // fakeLab is a topology in memory. Its relays are real TCP servers on loopback, one
 // for each access, which do what the access's port says.
 type fakeLab struct {
@@ -62,10 +74,16 @@ type fakeLab struct {
 	procs []*fakeProcess
 	relay map[netip.AddrPort]*relay
 	wg    sync.WaitGroup
+
+	ca      *pki.Authority    // of relays with TLS; nil: there is none
+	answers []lab.APIAnswer   // of Call, in turn; the last one again and again
+	asked   []lab.APIRequest  // by Call
+	crossed map[string]string // network -> what has crossed it
+	logins  map[string][]byte
 }
 
 func newFakeLab(t *testing.T) *fakeLab {
-	l := &fakeLab{fail: map[string]error{}, ues: map[string]lab.UEStatus{}, relay: map[netip.AddrPort]*relay{}}
+	l := &fakeLab{fail: map[string]error{}, ues: map[string]lab.UEStatus{}, relay: map[netip.AddrPort]*relay{}, crossed: map[string]string{}, logins: map[string][]byte{}}
 	l.at = lab.Attachment{UPF: "upf1", Address: netip.MustParseAddr("10.45.0.1")}
 	for _, n := range []string{"dev-1", "dev-2", "dev-3", "other"} {
 		l.ues[n] = lab.UEStatus{}
@@ -103,11 +121,52 @@ func (l *fakeLab) UE(name string) (lab.UE, bool) {
 	_, ok := l.ues[name]
 	return fakeUE{l, name}, ok
 }
-func (l *fakeLab) Client(name string) (lab.Client, bool)      { return fakeClient{l, name}, true }
-func (l *fakeLab) Node(name string) (lab.Node, bool)          { return fakeNode{l, name}, name != "amf" }
-func (l *fakeLab) Manager() lab.Manager                       { return l }
-func (l *fakeLab) Describe() []lab.Place                      { return nil }
-func (l *fakeLab) Close(context.Context) error                { return nil }
+func (l *fakeLab) Client(name string) (lab.Client, bool) { return fakeClient{l, name}, true }
+func (l *fakeLab) Node(name string) (lab.Node, bool)     { return fakeNode{l, name}, name != "amf" }
+func (l *fakeLab) Manager() lab.Manager                  { return l }
+func (l *fakeLab) Describe() []lab.Place                 { return nil }
+func (l *fakeLab) Close(context.Context) error           { return nil }
+func (l *fakeLab) Operator() string                      { return "OP0000000001" }
+
+func (l *fakeLab) Trust() []byte {
+	if l.ca == nil {
+		return nil
+	}
+	return l.ca.PEM()
+}
+
+func (l *fakeLab) Captured(_ context.Context, network string, needles [][]byte) ([]bool, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	text, ok := l.crossed[network]
+	if !ok {
+		return nil, errors.New("not captured")
+	}
+	var out []bool
+	for _, n := range needles {
+		out = append(out, strings.Contains(text, string(n)))
+	}
+	return out, nil
+}
+
+func (l *fakeLab) Call(_ context.Context, _ lab.Client, r lab.APIRequest) (lab.APIAnswer, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.asked = append(l.asked, r)
+	a := l.answers[0]
+	if len(l.answers) > 1 {
+		l.answers = l.answers[1:]
+	}
+	return a, nil
+}
+
+func (l *fakeLab) KeepLogin(name string, answer []byte) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.logins[name] = answer
+	return nil
+}
+
 func (l *fakeLab) List(context.Context) ([]lab.Access, error) { return nil, nil }
 
 func (l *fakeLab) Create(_ context.Context, from lab.Client, r lab.AccessRequest) (lab.Access, error) {
@@ -121,7 +180,7 @@ func (l *fakeLab) Create(_ context.Context, from lab.Client, r lab.AccessRequest
 	if err != nil {
 		return lab.Access{}, err
 	}
-	return lab.Access{Relay: x, IMSI: r.IMSI, Port: r.Port}, nil
+	return lab.Access{Relay: x, IMSI: r.IMSI, Port: r.Port, Host: "relay.test"}, nil
 }
 
 func (l *fakeLab) Delete(_ context.Context, a lab.Access) error {
@@ -282,11 +341,34 @@ func (l *fakeLab) listen(r lab.AccessRequest) (netip.AddrPort, error) {
 				return
 			}
 			if x.take(c) {
-				l.wg.Go(func() { device(c.(*net.TCPConn), r, x.done) })
+				l.wg.Go(func() { l.serve(c.(*net.TCPConn), r, x.done) })
 			}
 		}
 	})
 	return at, nil
+}
+
+// serve ends TLS if the access asks for it: echo is all that the device behind it does.
+func (l *fakeLab) serve(c *net.TCPConn, r lab.AccessRequest, done <-chan struct{}) {
+	if !r.TLS {
+		device(c, r, done)
+		return
+	}
+	defer c.Close()
+	pair, err := l.ca.Issue(pki.Server("relay.test"))
+	if err != nil {
+		return
+	}
+	cert, err := tls.X509KeyPair(pair.Cert, []byte(pair.Key))
+	if err != nil {
+		return
+	}
+	cfg := &tls.Config{Certificates: []tls.Certificate{cert}}
+	if r.Port == 1 { // wants a certificate of the CA
+		cfg.ClientAuth, cfg.ClientCAs = tls.RequireAndVerifyClientCert, l.ca.Pool()
+	}
+	t := tls.Server(c, cfg)
+	_, _ = io.Copy(t, t)
 }
 
 func device(c *net.TCPConn, r lab.AccessRequest, done <-chan struct{}) {
@@ -383,7 +465,7 @@ func play(t *testing.T, l *fakeLab, text string) (*Env, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := NewEnv(l, t.TempDir())
+	e := NewEnv(parsed(t), l, t.TempDir())
 	t.Cleanup(func() {
 		if err := e.Close(); err != nil {
 			t.Error(err)

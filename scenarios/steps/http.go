@@ -17,12 +17,14 @@ import (
 
 // httpArgs: a client sends one HTTP request through each access of a name.
 type httpArgs struct {
-	Access  string `yaml:"access"`
-	Client  string `yaml:"client"`
-	Path    string `yaml:"path"`    // empty: "/"
-	Status  int    `yaml:"status"`  // 0: 200
-	Body    string `yaml:"body"`    // the answer must contain it; "${ue.imsi}" is the IMSI of the access's UE
-	Retries bool   `yaml:"retries"` // true: try again until the step's deadline (after a restart)
+	Access      string `yaml:"access"`
+	Client      string `yaml:"client"`
+	Path        string `yaml:"path"`        // empty: "/"
+	Status      int    `yaml:"status"`      // 0: 200
+	Body        string `yaml:"body"`        // the answer must contain it; "${ue.imsi}" is the IMSI of the access's UE
+	Retries     bool   `yaml:"retries"`     // true: try again until the step's deadline (after a restart)
+	TLS         bool   `yaml:"tls"`         // TLS is spoken to the outer relay
+	Certificate string `yaml:"certificate"` // shown to it: one of a certificate step; empty: none
 }
 
 // maxBody bounds what is read of an answer.
@@ -51,7 +53,7 @@ func compileHTTP(s *spec.Spec, st spec.Step) (Action, error) {
 			return err
 		}
 		return each(ctx, gs, func(ctx context.Context, g grant) error {
-			try := func(ctx context.Context) error { return a.get(ctx, c.Dial, g) }
+			try := func(ctx context.Context) error { return a.get(ctx, e, c.Dial, g) }
 			if a.Retries {
 				once := try
 				try = func(ctx context.Context) error { return retry(ctx, once) }
@@ -64,9 +66,13 @@ func compileHTTP(s *spec.Spec, st spec.Step) (Action, error) {
 	}, nil
 }
 
-func (a httpArgs) get(ctx context.Context, dial func(context.Context, netip.AddrPort) (net.Conn, error), g grant) error {
+func (a httpArgs) get(ctx context.Context, e *Env, dial func(context.Context, netip.AddrPort) (net.Conn, error), g grant) error {
 	t := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return dial(ctx, g.Relay)
+		c, err := dial(ctx, g.Relay)
+		if err != nil || !a.TLS {
+			return c, err
+		}
+		return e.secure(ctx, c, g, a.Certificate)
 	}}
 	defer t.CloseIdleConnections()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+g.Relay.String()+a.Path, nil)

@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/simreach/simreach/internal/pki"
 	"github.com/simreach/simreach/scenarios/lab"
 	"github.com/simreach/simreach/scenarios/spec"
 )
@@ -29,21 +30,24 @@ type verb func(s *spec.Spec, st spec.Step) (Action, error)
 
 // verbs is every verb there is.
 var verbs = map[string]verb{
-	"register":   compileRegister,
-	"deregister": compileDeregister,
-	"await":      compileAwait,
-	"access":     compileAccess,
-	"revoke":     compileRevoke,
-	"http":       compileHTTP,
-	"connect":    compileConnect,
-	"exchange":   compileExchange,
-	"half_close": compileHalfClose,
-	"cut":        compileCut,
-	"refused":    compileRefused,
-	"exec":       compileExec,
-	"stop":       compileStop,
-	"kill":       compileKill,
-	"start":      compileStart,
+	"register":    compileRegister,
+	"api":         compileAPI,
+	"certificate": compileCertificate,
+	"capture":     compileCapture,
+	"deregister":  compileDeregister,
+	"await":       compileAwait,
+	"access":      compileAccess,
+	"revoke":      compileRevoke,
+	"http":        compileHTTP,
+	"connect":     compileConnect,
+	"exchange":    compileExchange,
+	"half_close":  compileHalfClose,
+	"cut":         compileCut,
+	"refused":     compileRefused,
+	"exec":        compileExec,
+	"stop":        compileStop,
+	"kill":        compileKill,
+	"start":       compileStart,
 }
 
 // Compile checks a step and makes it ready to run. Errors are *spec.Error.
@@ -70,6 +74,11 @@ type Env struct {
 	accesses map[string][]grant
 	conns    map[string]net.Conn
 	programs map[string]*program // in the background
+	saved    map[string]string   // what api steps took from answers
+
+	authorities map[string]*pki.Authority
+
+	devices map[string]spec.Device // by name; never changes
 }
 
 // grant is one access with the UE it was asked for.
@@ -78,10 +87,14 @@ type grant struct {
 	lab.Access
 }
 
-// NewEnv returns an Env for one run.
-func NewEnv(l lab.Lab, scratch string) *Env {
+// NewEnv returns an Env for one run of a Spec.
+func NewEnv(s *spec.Spec, l lab.Lab, scratch string) *Env {
+	byName := map[string]spec.Device{}
+	for _, d := range s.Devices {
+		byName[d.Name] = d
+	}
 	return &Env{
-		Lab: l, Scratch: scratch,
+		Lab: l, Scratch: scratch, devices: byName, saved: map[string]string{}, authorities: map[string]*pki.Authority{},
 		accesses: map[string][]grant{},
 		conns:    map[string]net.Conn{},
 		programs: map[string]*program{},
