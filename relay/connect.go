@@ -70,7 +70,7 @@ func (r Request) head() string {
 }
 
 func parseResponse(head []byte) error {
-	resp, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(head)), &http.Request{Method: http.MethodConnect})
+	resp, err := http.ReadResponse(bufio.NewReaderSize(bytes.NewReader(head), 256), &http.Request{Method: http.MethodConnect})
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
@@ -98,7 +98,7 @@ func ReadRequest(ctx context.Context, c net.Conn) (Request, error) {
 
 func parseRequest(head []byte) (Request, error) {
 	bad := func(why any) (Request, error) { return Request{}, fmt.Errorf("%w: %v", ErrMalformed, why) }
-	h, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(head)))
+	h, err := http.ReadRequest(bufio.NewReaderSize(bytes.NewReader(head), 1024))
 	if err != nil {
 		return bad(err)
 	}
@@ -151,10 +151,20 @@ func Refuse(ctx context.Context, c net.Conn, why Refusal) error {
 const headEnd = "\r\n\r\n"
 
 // readHead reads up to and including the first empty line. What follows it stays
-// in r: a read never asks for more bytes than are missing from the empty line at
-// least. That costs some hundred small reads for a handshake, and saves every
-// connection a wrapper around bytes that came too early.
+// in r, which saves every connection a wrapper around bytes that came too early: the
+// kernel's sockets are looked into before they are read.
 func readHead(r io.Reader) ([]byte, error) {
+	if c, ok := r.(*net.TCPConn); ok {
+		return peekHead(c)
+	}
+	return stepHead(r)
+}
+
+// stepHead is readHead for what cannot be looked into. A read never asks for more
+// bytes than are missing from the empty line at least. That costs some hundred small
+// reads for a handshake, which are cheap where they are no system calls: of a TLS
+// connection or a userspace stack.
+func stepHead(r io.Reader) ([]byte, error) {
 	head := make([]byte, 0, 1024)
 	var step [len(headEnd)]byte
 	for {

@@ -38,6 +38,33 @@ func TestHandshake(t *testing.T) {
 	}
 }
 
+// A head that comes in pieces, cut at every place, is read to its end and no further.
+func TestHeadInPieces(t *testing.T) {
+	const text = "HTTP/1.1 200 OK\r\nVia: x\r\r\n\r\n"
+	const rest = "\r\n\r\nthe device"
+	for cut := 1; cut <= len(text); cut++ {
+		near, far := tcpPair(t)
+		near.SetReadDeadline(time.Now().Add(10 * time.Second))
+		send(t, far, text[:cut])
+		var head []byte
+		var err error
+		var wg sync.WaitGroup
+		if cut == len(text) {
+			send(t, far, rest)
+		}
+		wg.Go(func() { head, err = readHead(near) })
+		if cut < len(text) {
+			waitDrained(t, near) // the first piece has been taken
+			send(t, far, text[cut:]+rest)
+		}
+		wg.Wait()
+		if err != nil || string(head) != text {
+			t.Fatalf("cut at %d: head %q, %v; want %q", cut, head, err, text)
+		}
+		expect(t, near, rest, "what follows the head")
+	}
+}
+
 func TestRefusalsTravel(t *testing.T) {
 	for why := range refusals {
 		near, far := tcpPair(t)
@@ -167,7 +194,7 @@ func FuzzReadHead(f *testing.F) {
 	f.Add(bytes.Repeat([]byte("a"), MaxHead+1), uint8(9))
 	f.Fuzz(func(t *testing.T, in []byte, size uint8) {
 		src := bytes.NewReader(in)
-		head, err := readHead(&trickle{src, int(size) + 1})
+		head, err := stepHead(&trickle{src, int(size) + 1})
 		end := bytes.Index(in, []byte(headEnd))
 		if err != nil {
 			if end >= 0 && end+len(headEnd) <= MaxHead {

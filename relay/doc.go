@@ -3,6 +3,10 @@
 // ([Relayer]), and the CONNECT handshake between the two relays ([Connect],
 // [ReadRequest]).
 //
-// Relayer.Relay joins the goroutine that it starts before it returns; nothing else
-// here starts one. The package accepts and dials nothing.
+// Relayer.Run owns the event loops, of which each is a goroutine, and joins them; links
+// that no loop can carry have two goroutines and a timer each, which Run joins, too. A
+// loop takes over the descriptors of kernel sockets, so that the runtime's poller knows
+// nothing of them, and waits for their events with epoll. Small pieces go through one
+// buffer of the loop, large ones through a pipe that a direction has only while bytes
+// are in it. The package accepts and dials nothing.
 package relay

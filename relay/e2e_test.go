@@ -360,10 +360,15 @@ func TestConnectAndHalfClose(t *testing.T) {
 		s, in := c.outer.Status(), c.inner["inner1"].Status()
 		return s.Live == 0 && s.Ended["closed"] == 2 && in.Live == 0 && in.Ended["closed"] == 2
 	})
-	c.eventually("the manager knows of both", func() bool {
-		s, err := c.api.Status(t.Context())
-		return err == nil && len(s.Relays) == 3 && s.Relays[0].Opened == 2 && s.Relays[0].Closed == 2 && s.Relays[0].Live == 0
-	})
+	live := func(n int) func() bool {
+		return func() bool {
+			s, err := c.api.Status(t.Context())
+			return err == nil && len(s.Relays) == 3 && s.Relays[0].Live == n
+		}
+	}
+	c.eventually("the manager knows that both have ended", live(0))
+	c.connect(m)
+	c.eventually("the manager knows of another", live(1))
 }
 
 func TestRangeDenied(t *testing.T) {

@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -21,7 +20,8 @@ const (
 	Closed Cause = iota + 1 // both directions ended with FIN
 	ResetA                  // a was reset, or failed otherwise; b was reset
 	ResetB                  // the same of b
-	Cut                     // the context ended; both were reset
+	Cut                     // somebody cut the link; both were reset
+	Idle                    // nothing moved for the idle timeout; both were reset
 )
 
 // String returns a stable word.
@@ -35,6 +35,8 @@ func (c Cause) String() string {
 		return "reset-b"
 	case Cut:
 		return "cut"
+	case Idle:
+		return "idle"
 	}
 	return fmt.Sprintf("cause %d", uint8(c))
 }
@@ -43,6 +45,15 @@ func (c Cause) String() string {
 // them.
 type Counters struct{ AToB, BToA atomic.Uint64 }
 
+// add counts n bytes of direction 0, to b, or 1, to a.
+func (c *Counters) add(d, n int) {
+	if d == 0 {
+		c.AToB.Add(uint64(n))
+	} else {
+		c.BToA.Add(uint64(n))
+	}
+}
+
 // Result is what became of a relayed connection.
 type Result struct {
 	AToB, BToA uint64 // bytes written to b and to a
@@ -50,95 +61,31 @@ type Result struct {
 	Err        error // the first failure, or the context's cause; nil after Closed
 }
 
-// Relayer copies between connections. The zero value is ready. It may be used from
-// any goroutine; it holds nothing but spare buffers.
+// Relayer copies between connections; NewRelayer makes one. Any goroutine may use
+// it. (The zero value carries every link on goroutines and has no Run.)
 type Relayer struct {
+	cfg        Config
+	loops      []*loop
+	turn       atomic.Uint64 // whose it is to take the next link
+	ready      chan struct{}
 	buffers    sync.Pool
-	stallCheck time.Duration // 0: the constant
+	stallCheck time.Duration  // 0: the constant
+	running    sync.WaitGroup // links on goroutines
+
+	mu      sync.Mutex         // guards the rest
+	links   map[*Link]struct{} // on goroutines
+	stopped bool
 }
 
-// Relay copies bytes between a and b in both directions until both have ended
-// (R15, R19), and closes both. A FIN on one side becomes a FIN on the other, after
-// the bytes that came before it, and the other direction goes on for as long as it
-// likes. A reset on one side, also one that follows a FIN, becomes a reset on the
-// other. When ctx ends both are reset at once. total may be nil; it is added to as
-// bytes flow.
-//
-// Between kernel sockets no buffer is held while a connection is idle, and bulk
-// data is spliced.
-func (r *Relayer) Relay(ctx context.Context, a, b Conn, total *Counters) Result {
-	s := &splitter{a: a, b: b}
-	if total == nil {
-		total = &Counters{}
-	}
-	cut := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(cut)
-		s.fail(Cut, context.Cause(ctx))
-	})
-	ab := &direction{split: s, src: a, dst: b, srcCause: ResetA, dstCause: ResetB, total: &total.AToB}
-	ba := &direction{split: s, src: b, dst: a, srcCause: ResetB, dstCause: ResetA, total: &total.BToA}
-	ab.other, ba.other = ba, ab
-	stalls := watchStalls(ab, ba, r.stallCheck)
-	var wg sync.WaitGroup
-	wg.Go(func() { ab.run(r) })
-	ba.run(r)
-	wg.Wait()
-	stalls.stop()
-	if !stop() {
-		<-cut
-	}
-	a.Close()
-	b.Close()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	res := Result{AToB: ab.bytes, BToA: ba.bytes, Cause: s.cause, Err: s.err}
-	if res.Cause == 0 {
-		res.Cause = Closed
-	}
-	return res
-}
-
-// splitter is what the two directions share.
-type splitter struct {
-	a, b Conn
-
-	mu    sync.Mutex // guards the rest
-	cause Cause
-	err   error
-	ended int // directions that ended with FIN
-}
-
-// fail resets both sides; only the first failure counts.
-func (s *splitter) fail(c Cause, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.cause != 0 || s.ended == 2 {
-		return
-	}
-	s.cause, s.err = c, err
-	Abort(s.a)
-	Abort(s.b)
-}
-
-// finished counts a direction that ended with FIN and reports whether the other
-// still runs.
-func (s *splitter) finished() (alone bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.ended++
-	return s.ended == 1
-}
-
-// direction copies from src to dst. All but total and writing belongs to the
+// direction copies from src to dst. All but the atomics belongs to the
 // goroutine in run.
 type direction struct {
 	split              *splitter
 	other              *direction
 	src, dst           Conn
 	srcCause, dstCause Cause
-	bytes              uint64
-	total              *atomic.Uint64
+	bytes, total       *atomic.Uint64
+	moved              *atomic.Int64
 	writing            atomic.Bool // to dst, where it may be blocked
 }
 
@@ -234,6 +181,7 @@ func (d *direction) move(buf []byte) error {
 }
 
 func (d *direction) count(n int) {
-	d.bytes += uint64(n)
+	d.bytes.Add(uint64(n))
 	d.total.Add(uint64(n))
+	d.moved.Store(time.Now().UnixNano())
 }

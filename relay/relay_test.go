@@ -2,12 +2,13 @@ package relay
 
 import (
 	"bytes"
-	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -16,7 +17,16 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if way, to, ok := strings.Cut(os.Getenv(relayProcess), " "); ok {
+		if err := serveRelay(way, to); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // opaque hides what a kernel socket can do beyond Conn and SetLinger, as a
 // userspace stack's connection.
@@ -33,8 +43,35 @@ func (o opaque) SetDeadline(t time.Time) error      { return o.c.SetDeadline(t) 
 func (o opaque) SetReadDeadline(t time.Time) error  { return o.c.SetReadDeadline(t) }
 func (o opaque) SetWriteDeadline(t time.Time) error { return o.c.SetWriteDeadline(t) }
 
-func asKernel(c *net.TCPConn) Conn    { return c }
-func asUserspace(c *net.TCPConn) Conn { return opaque{c} }
+// carrier is a way in which a Relayer carries a link.
+type carrier struct {
+	name string
+	conn func(*net.TCPConn) Conn
+	loop bool // with Run; else the zero Relayer
+}
+
+func kernel(c *net.TCPConn) Conn { return c }
+
+var (
+	onLoop       = carrier{"loop", kernel, true}
+	onGoroutines = carrier{"goroutines", kernel, false}
+	asUserspace  = carrier{"userspace", func(c *net.TCPConn) Conn { return opaque{c} }, true}
+)
+
+// relayer returns a running Relayer.
+func (as carrier) relayer(t testing.TB, cfg Config) *Relayer {
+	t.Helper()
+	if !as.loop {
+		return &Relayer{cfg: cfg, stallCheck: 20 * time.Millisecond}
+	}
+	r, err := NewRelayer(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.stallCheck = 20 * time.Millisecond
+	runRelayer(t, r)
+	return r
+}
 
 // tcpPair returns the two ends of a loopback connection.
 func tcpPair(t testing.TB) (near, far *net.TCPConn) {
@@ -60,23 +97,19 @@ func tcpPair(t testing.TB) (near, far *net.TCPConn) {
 type bench struct {
 	client, device *net.TCPConn
 	counters       Counters
-	cut            context.CancelCauseFunc
+	link           *Link
 	result         chan Result
 }
 
-func newBench(t testing.TB, as func(*net.TCPConn) Conn) *bench {
+func newBench(t testing.TB, as carrier) *bench {
 	a, client := tcpPair(t)
 	b, device := tcpPair(t)
 	x := &bench{client: client, device: device, result: make(chan Result, 1)}
 	deadline := time.Now().Add(20 * time.Second) // a test that hangs says where
 	client.SetDeadline(deadline)
 	device.SetDeadline(deadline)
-	ctx, cut := context.WithCancelCause(t.Context())
-	x.cut = cut
-	r := Relayer{stallCheck: 20 * time.Millisecond}
-	var wg sync.WaitGroup
-	wg.Go(func() { x.result <- r.Relay(ctx, as(a), as(b), &x.counters) })
-	t.Cleanup(func() { cut(nil); wg.Wait() })
+	x.link = as.relayer(t, Config{}).Start(as.conn(a), as.conn(b), &x.counters, func(r Result) { x.result <- r })
+	t.Cleanup(func() { x.link.Cut(nil) })
 	return x
 }
 
@@ -136,9 +169,16 @@ func expectResetWriter(t testing.TB, c *net.TCPConn, why string) {
 	}
 }
 
-func forBoth(t *testing.T, f func(t *testing.T, as func(*net.TCPConn) Conn)) {
-	t.Run("kernel", func(t *testing.T) { f(t, asKernel) })
-	t.Run("userspace", func(t *testing.T) { f(t, asUserspace) })
+func forAll(t *testing.T, f func(t *testing.T, as carrier)) {
+	for _, as := range []carrier{onLoop, onGoroutines, asUserspace} {
+		t.Run(as.name, func(t *testing.T) { f(t, as) })
+	}
+}
+
+func forKernel(t *testing.T, f func(t *testing.T, as carrier)) {
+	for _, as := range []carrier{onLoop, onGoroutines} {
+		t.Run(as.name, func(t *testing.T) { f(t, as) })
+	}
 }
 
 func TestHalfClose(t *testing.T) {
@@ -150,7 +190,7 @@ func TestHalfClose(t *testing.T) {
 		first, then end
 	}{{"the client ends first", client, device}, {"the device ends first", device, client}} {
 		t.Run(c.name, func(t *testing.T) {
-			forBoth(t, func(t *testing.T, as func(*net.TCPConn) Conn) {
+			forAll(t, func(t *testing.T, as carrier) {
 				x := newBench(t, as)
 				first, then := c.first(x), c.then(x)
 				send(t, first, "last words")
@@ -184,7 +224,7 @@ func TestHalfClose(t *testing.T) {
 }
 
 func TestEmptyConnectionCloses(t *testing.T) {
-	forBoth(t, func(t *testing.T, as func(*net.TCPConn) Conn) {
+	forAll(t, func(t *testing.T, as carrier) {
 		x := newBench(t, as)
 		x.client.Close()
 		expectEOF(t, x.device, "the client's close arrives as FIN")
@@ -196,7 +236,7 @@ func TestEmptyConnectionCloses(t *testing.T) {
 }
 
 func TestResetTravels(t *testing.T) {
-	forBoth(t, func(t *testing.T, as func(*net.TCPConn) Conn) {
+	forAll(t, func(t *testing.T, as carrier) {
 		x := newBench(t, as)
 		send(t, x.client, "hello")
 		expect(t, x.device, "hello", "data before the reset")
@@ -219,14 +259,16 @@ func TestResetTravels(t *testing.T) {
 // The trap of relays: nobody reads from a side that has sent FIN, so its reset
 // goes unseen while the other side is silent.
 func TestResetAfterFIN(t *testing.T) {
-	x := newBench(t, asKernel)
-	x.client.CloseWrite()
-	expectEOF(t, x.device, "FIN travels on")
-	Abort(x.client)
-	if r := x.wait(t, "the client is gone"); r.Cause != ResetA {
-		t.Errorf("cause %v; want reset-a", r.Cause)
-	}
-	expectResetWriter(t, x.device, "a reset after FIN reaches a device that says nothing")
+	forKernel(t, func(t *testing.T, as carrier) {
+		x := newBench(t, as)
+		x.client.CloseWrite()
+		expectEOF(t, x.device, "FIN travels on")
+		Abort(x.client)
+		if r := x.wait(t, "the client is gone"); r.Cause != ResetA {
+			t.Errorf("cause %v; want reset-a", r.Cause)
+		}
+		expectResetWriter(t, x.device, "a reset after FIN reaches a device that says nothing")
+	})
 }
 
 // fill writes to c until it takes no more, and returns how much it took.
@@ -249,25 +291,27 @@ func fill(t testing.TB, c *net.TCPConn) (n int) {
 // A device that does not read holds nobody who has gone: the direction from the
 // client is blocked in a write then, and nothing reads from the client.
 func TestResetWhileStalled(t *testing.T) {
-	for _, halfClosed := range []bool{false, true} {
-		x := newBench(t, asKernel)
-		if halfClosed {
-			x.device.CloseWrite()
-			expectEOF(t, x.client, "FIN travels on")
+	forKernel(t, func(t *testing.T, as carrier) {
+		for _, halfClosed := range []bool{false, true} {
+			x := newBench(t, as)
+			if halfClosed {
+				x.device.CloseWrite()
+				expectEOF(t, x.client, "FIN travels on")
+			}
+			if n := fill(t, x.client); n < 64<<10 {
+				t.Fatalf("the client could write %d bytes only", n)
+			}
+			Abort(x.client)
+			if r := x.wait(t, "the client is gone, the device does not read"); r.Cause != ResetA || !errors.Is(r.Err, syscall.ECONNRESET) {
+				t.Errorf("half-closed %t: result %v, %v; want reset-a", halfClosed, r.Cause, r.Err)
+			}
 		}
-		if n := fill(t, x.client); n < 64<<10 {
-			t.Fatalf("the client could write %d bytes only", n)
-		}
-		Abort(x.client)
-		if r := x.wait(t, "the client is gone, the device does not read"); r.Cause != ResetA || !errors.Is(r.Err, syscall.ECONNRESET) {
-			t.Errorf("half-closed %t: result %v, %v; want reset-a", halfClosed, r.Cause, r.Err)
-		}
-	}
+	})
 }
 
 // A side that is slow is not one that has gone: everything arrives.
 func TestStalledAndSlow(t *testing.T) {
-	forBoth(t, func(t *testing.T, as func(*net.TCPConn) Conn) {
+	forAll(t, func(t *testing.T, as carrier) {
 		x := newBench(t, as)
 		n := fill(t, x.client)
 		x.client.CloseWrite()
@@ -284,7 +328,7 @@ func TestStalledAndSlow(t *testing.T) {
 }
 
 func TestCutResetsBoth(t *testing.T) {
-	forBoth(t, func(t *testing.T, as func(*net.TCPConn) Conn) {
+	forAll(t, func(t *testing.T, as carrier) {
 		for _, halfClosed := range []bool{false, true} {
 			x := newBench(t, as)
 			if halfClosed {
@@ -292,7 +336,7 @@ func TestCutResetsBoth(t *testing.T) {
 				expectEOF(t, x.device, "FIN travels on")
 			}
 			why := errors.New("expired")
-			x.cut(why)
+			x.link.Cut(why)
 			expectReset(t, x.client, "the client of a cut connection")
 			if halfClosed {
 				expectResetWriter(t, x.device, "the device of a cut connection")
@@ -307,7 +351,7 @@ func TestCutResetsBoth(t *testing.T) {
 }
 
 func TestBulkBothWays(t *testing.T) {
-	forBoth(t, func(t *testing.T, as func(*net.TCPConn) Conn) {
+	forAll(t, func(t *testing.T, as carrier) {
 		x := newBench(t, as)
 		data := make([]byte, 8<<20)
 		rand.Read(data)
@@ -335,7 +379,7 @@ func TestBulkBothWays(t *testing.T) {
 
 // Bytes are counted while a connection lives, not when it ends.
 func TestCountsWhileAlive(t *testing.T) {
-	forBoth(t, func(t *testing.T, as func(*net.TCPConn) Conn) {
+	forAll(t, func(t *testing.T, as carrier) {
 		x := newBench(t, as)
 		send(t, x.client, "ping")
 		expect(t, x.device, "ping", "up")
@@ -353,43 +397,46 @@ func TestCountsWhileAlive(t *testing.T) {
 	})
 }
 
-func BenchmarkBulk(b *testing.B) {
-	for _, c := range []struct {
-		name string
-		as   func(*net.TCPConn) Conn
-	}{{"splice", asKernel}, {"buffered", asUserspace}} {
-		b.Run(c.name, func(b *testing.B) {
-			x := newBench(b, c.as)
-			x.client.SetDeadline(time.Time{})
-			x.device.SetDeadline(time.Time{})
-			block := make([]byte, 1<<20)
-			b.SetBytes(int64(len(block)))
-			var wg sync.WaitGroup
-			wg.Go(func() { io.Copy(io.Discard, x.device) })
-			for b.Loop() {
-				if _, err := x.client.Write(block); err != nil {
-					b.Fatal(err)
-				}
-			}
-			x.client.Close()
-			x.device.CloseWrite()
-			wg.Wait()
-		})
+func forAllB(b *testing.B, f func(b *testing.B, as carrier)) {
+	for _, as := range []carrier{onLoop, onGoroutines, asUserspace} {
+		b.Run(as.name, func(b *testing.B) { f(b, as) })
 	}
 }
 
+func BenchmarkBulk(b *testing.B) {
+	forAllB(b, func(b *testing.B, as carrier) {
+		x := newBench(b, as)
+		x.client.SetDeadline(time.Time{})
+		x.device.SetDeadline(time.Time{})
+		block := make([]byte, 1<<20)
+		b.SetBytes(int64(len(block)))
+		var wg sync.WaitGroup
+		wg.Go(func() { io.Copy(io.Discard, x.device) })
+		for b.Loop() {
+			if _, err := x.client.Write(block); err != nil {
+				b.Fatal(err)
+			}
+		}
+		x.client.Close()
+		x.device.CloseWrite()
+		wg.Wait()
+	})
+}
+
 func BenchmarkRoundTrip(b *testing.B) {
-	x := newBench(b, asKernel)
-	x.client.SetDeadline(time.Time{})
-	x.device.SetDeadline(time.Time{})
-	var wg sync.WaitGroup
-	wg.Go(func() { io.Copy(x.device, x.device); x.device.CloseWrite() })
-	buf := make([]byte, 64)
-	b.ReportAllocs()
-	for b.Loop() {
-		x.client.Write(buf)
-		io.ReadFull(x.client, buf)
-	}
-	x.client.CloseWrite()
-	wg.Wait()
+	forAllB(b, func(b *testing.B, as carrier) {
+		x := newBench(b, as)
+		x.client.SetDeadline(time.Time{})
+		x.device.SetDeadline(time.Time{})
+		var wg sync.WaitGroup
+		wg.Go(func() { io.Copy(x.device, x.device); x.device.CloseWrite() })
+		buf := make([]byte, 64)
+		b.ReportAllocs()
+		for b.Loop() {
+			x.client.Write(buf)
+			io.ReadFull(x.client, buf)
+		}
+		x.client.CloseWrite()
+		wg.Wait()
+	})
 }

@@ -9,31 +9,32 @@ import (
 // bytes that came before it.
 const stallCheck = 5 * time.Second
 
-// stallWatch notices what a direction that is blocked in a write cannot: that its
-// source was reset. Without it a client that is gone would hold its connection for as
-// long as the device, which may be stuck, does not read. It costs a look at two flags
-// now and then, and nothing on the way of the bytes.
-type stallWatch struct {
+// watch notices what a direction that is blocked cannot: in a write, that its source
+// was reset, for else a client that is gone would hold its connection for as long as
+// the device, which may be stuck, does not read; and in a read, that nothing moved
+// for the idle timeout. It costs a look at a few words now and then.
+type watch struct {
 	directions [2]*direction
 	every      time.Duration
+	idle       time.Duration // 0: never
 
 	mu      sync.Mutex // guards the rest
 	timer   *time.Timer
 	stopped bool
 }
 
-func watchStalls(ab, ba *direction, every time.Duration) *stallWatch {
+func startWatch(ab, ba *direction, every, idle time.Duration) *watch {
 	if every == 0 {
 		every = stallCheck
 	}
-	w := &stallWatch{directions: [2]*direction{ab, ba}, every: every}
+	w := &watch{directions: [2]*direction{ab, ba}, every: every, idle: idle}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.timer = time.AfterFunc(every, w.look)
+	w.timer = time.AfterFunc(w.next(0), w.look)
 	return w
 }
 
-func (w *stallWatch) look() {
+func (w *watch) look() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.stopped {
@@ -48,11 +49,24 @@ func (w *stallWatch) look() {
 			return
 		}
 	}
-	w.timer.Reset(w.every)
+	quiet := time.Duration(time.Now().UnixNano() - w.directions[0].moved.Load())
+	if w.idle > 0 && quiet >= w.idle {
+		w.directions[0].split.fail(Idle, ErrIdle)
+		return
+	}
+	w.timer.Reset(w.next(quiet))
+}
+
+// next returns when to look again after nothing moved for quiet.
+func (w *watch) next(quiet time.Duration) time.Duration {
+	if w.idle > 0 {
+		return min(w.every, w.idle-quiet)
+	}
+	return w.every
 }
 
 // stop ends the watch; nothing of it runs any more when it returns.
-func (w *stallWatch) stop() {
+func (w *watch) stop() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.stopped = true

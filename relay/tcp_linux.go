@@ -1,18 +1,17 @@
 package relay
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net"
 	"os"
+	"slices"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
-
-// spliceMin is from how many waiting bytes on a splice is cheaper than a copy
-// through a buffer.
-const spliceMin = 16 << 10
 
 // copyTCP copies between kernel sockets until EOF, for which it returns nil. It
 // waits without a buffer and then moves exactly what has arrived: a buffer or a
@@ -52,12 +51,71 @@ func (d *direction) copyTCP(r *Relayer, dst, src *net.TCPConn) error {
 	}
 }
 
+// peekHead is readHead for kernel sockets: two calls for a head that comes in one
+// piece.
+func peekHead(c *net.TCPConn) ([]byte, error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	head := make([]byte, 0, 1024)
+	for {
+		if len(head) >= MaxHead {
+			return nil, ErrHeadTooLarge
+		}
+		if len(head) == cap(head) {
+			head = slices.Grow(head, min(len(head), MaxHead-len(head)))
+		}
+		space := head[len(head):min(cap(head), MaxHead)]
+		n, err := receive(raw, space, unix.MSG_PEEK)
+		if err != nil {
+			return nil, err
+		}
+		// The empty line may have begun before these bytes.
+		from := max(0, len(head)-len(headEnd)+1)
+		end := bytes.Index(head[from:len(head)+n], []byte(headEnd))
+		if end >= 0 {
+			n = from + end + len(headEnd) - len(head)
+		}
+		m, err := receive(raw, space[:n], 0)
+		if err != nil {
+			return nil, err
+		}
+		head = head[:len(head)+m]
+		if end >= 0 && m == n {
+			return head, nil
+		}
+	}
+}
+
+// receive waits for bytes as Read does, with flags of recv(2). The end is
+// io.ErrUnexpectedEOF.
+func receive(raw syscall.RawConn, b []byte, flags int) (n int, err error) {
+	rerr := raw.Read(func(fd uintptr) bool {
+		for {
+			n, _, err = unix.Recvfrom(int(fd), b, flags)
+			if err != unix.EINTR {
+				return err != unix.EAGAIN
+			}
+		}
+	})
+	switch {
+	case rerr != nil:
+		return 0, rerr
+	case err != nil:
+		return 0, os.NewSyscallError("recv", err)
+	case n == 0:
+		return 0, io.ErrUnexpectedEOF
+	}
+	return n, nil
+}
+
 // watchReset blocks until c, which has received FIN, is reset, and returns that
 // error. It returns nil when c is closed or its read deadline passes, and at once
 // for connections that are not the kernel's.
 func watchReset(c Conn) error {
-	t, ok := c.(*net.TCPConn)
-	if !ok {
+	t := socketOf(c)
+	if t == nil {
 		return nil
 	}
 	w, err := newWaiter(t)
@@ -74,8 +132,8 @@ func watchReset(c Conn) error {
 // resetOf returns the error of a connection that has failed, without waiting; nil
 // also for connections that are not the kernel's.
 func resetOf(c Conn) error {
-	t, ok := c.(*net.TCPConn)
-	if !ok {
+	t := socketOf(c)
+	if t == nil {
 		return nil
 	}
 	w, err := newWaiter(t)
@@ -150,4 +208,18 @@ func (w *waiter) hangup() error {
 		return err
 	}
 	return w.err
+}
+
+// setUserTimeout sets TCP_USER_TIMEOUT, in whole milliseconds.
+func setUserTimeout(c *net.TCPConn, d time.Duration) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var serr error
+	err = raw.Control(func(fd uintptr) {
+		ms := int((d + time.Millisecond - 1) / time.Millisecond)
+		serr = os.NewSyscallError("setsockopt", unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, ms))
+	})
+	return errors.Join(err, serr)
 }

@@ -2,9 +2,17 @@
 
 package relay
 
-import "net"
+import (
+	"net"
+	"time"
+)
 
 func (d *direction) copyTCP(r *Relayer, _, _ *net.TCPConn) error { return d.copyBuffered(r) }
+
+func peekHead(c *net.TCPConn) ([]byte, error) { return stepHead(c) }
+
+// setUserTimeout does nothing here.
+func setUserTimeout(*net.TCPConn, time.Duration) error { return nil }
 
 // watchReset notices nothing here: the reset shows with the next write.
 func watchReset(Conn) error { return nil }

@@ -3,6 +3,7 @@ package inner
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -34,6 +35,16 @@ type Config struct {
 	HandshakeTimeout time.Duration `yaml:"handshake_timeout"`
 	// DialTimeout is how long a device may take to accept. 0: 8 s.
 	DialTimeout time.Duration `yaml:"dial_timeout"`
+	// IdleTimeout ends a connection over which no byte went either way for that long.
+	// 0: never.
+	IdleTimeout time.Duration `yaml:"idle_timeout"`
+	// TCP says how soon peers that have gone without a word are noticed, outer relays
+	// and devices.
+	TCP relay.TCPOptions `yaml:"tcp"`
+	// TicketRate is how many tickets a second may be used for as long as one likes:
+	// it bounds the memory that makes them valid once, some 40 bytes for each ticket
+	// that has not expired. More are refused. 0: 20,000.
+	TicketRate int `yaml:"ticket_rate"`
 	// DrainTimeout is how long live connections may go on when the relay stops.
 	// 0: they are cut at once.
 	DrainTimeout time.Duration `yaml:"drain_timeout"`
@@ -44,10 +55,13 @@ func (c Config) Validate() error {
 	switch {
 	case c.ID == "":
 		return errors.New("inner relay: id is required")
-	case c.MaxHandshakes < 0 || c.MaxConnections < 0:
+	case c.MaxHandshakes < 0 || c.MaxConnections < 0 || c.TicketRate < 0:
 		return errors.New("inner relay: limits must not be negative")
-	case c.HandshakeTimeout < 0 || c.DialTimeout < 0 || c.DrainTimeout < 0:
+	case c.HandshakeTimeout < 0 || c.DialTimeout < 0 || c.DrainTimeout < 0 || c.IdleTimeout < 0:
 		return errors.New("inner relay: timeouts must not be negative")
+	}
+	if err := c.TCP.Validate(); err != nil {
+		return fmt.Errorf("inner relay: %w", err)
 	}
 	return nil
 }
@@ -78,6 +92,13 @@ type Deps struct {
 	// stack. The connection must be a relay.Conn.
 	Dial    func(ctx context.Context, device netip.AddrPort) (net.Conn, error)
 	Control Control
+	// TLS, if not nil, is how outer relays connect: it must have a certificate and
+	// ClientCAs, and every client must show a certificate of theirs. Connections then
+	// cost goroutines.
+	TLS *tls.Config
+	// Ping reaches devices with ICMP echo requests; KernelPing does over the kernel's
+	// network. nil: Relay.Ping is not supported.
+	Ping func(ctx context.Context, q PingRequest) (PingResult, error)
 }
 
 // Relay is an inner relay.
@@ -87,7 +108,9 @@ type Relay struct {
 	listener net.Listener
 	dial     func(context.Context, netip.AddrPort) (net.Conn, error)
 	tickets  *verifier
-	relayer  relay.Relayer
+	relayer  *relay.Relayer
+	tls      *tls.Config // nil: without
+	ping     func(context.Context, PingRequest) (PingResult, error)
 	ready    chan struct{}
 	slots    chan struct{} // handshakes
 
@@ -110,6 +133,13 @@ func New(cfg Config, d Deps) (*Relay, error) {
 	if d.Listener == nil || d.Dial == nil || d.Control == nil {
 		return nil, errors.New("inner relay: Listener, Dial and Control are required")
 	}
+	if d.TLS != nil {
+		if d.TLS.ClientCAs == nil {
+			return nil, errors.New("inner relay: TLS without ClientCAs would let anybody in")
+		}
+		d.TLS = d.TLS.Clone()
+		d.TLS.ClientAuth = tls.RequireAndVerifyClientCert
+	}
 	if d.Log == nil {
 		d.Log = slog.New(slog.DiscardHandler)
 	}
@@ -117,9 +147,13 @@ func New(cfg Config, d Deps) (*Relay, error) {
 	cfg.MaxConnections = cmp.Or(cfg.MaxConnections, 65536)
 	cfg.HandshakeTimeout = cmp.Or(cfg.HandshakeTimeout, 5*time.Second)
 	cfg.DialTimeout = cmp.Or(cfg.DialTimeout, 8*time.Second)
+	relayer, err := relay.NewRelayer(relay.Config{IdleTimeout: cfg.IdleTimeout})
+	if err != nil {
+		return nil, fmt.Errorf("inner relay: %w", err)
+	}
 	return &Relay{
-		cfg: cfg, log: d.Log.With("nf", "relay-inner", "relay", cfg.ID), listener: d.Listener, dial: d.Dial,
-		tickets: newVerifier(cfg.ID, d.Control), ready: make(chan struct{}), slots: make(chan struct{}, cfg.MaxHandshakes),
+		cfg: cfg, relayer: relayer, tls: d.TLS, ping: d.Ping, log: d.Log.With("nf", "relay-inner", "relay", cfg.ID), listener: d.Listener, dial: d.Dial,
+		tickets: newVerifier(cfg.ID, d.Control, cmp.Or(cfg.TicketRate, 20_000)), ready: make(chan struct{}), slots: make(chan struct{}, cfg.MaxHandshakes),
 		refused: map[relay.Refusal]uint64{}, ended: map[relay.Cause]uint64{},
 	}, nil
 }
@@ -160,19 +194,26 @@ func (r *Relay) Run(ctx context.Context) error {
 	// Connections outlive ctx by the drain time.
 	life, cut := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cut(nil)
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	relayed := make(chan error, 1)
+	go func() {
+		relayed <- r.relayer.Run(life)
+		stop() // without a relayer there is nothing to accept for
+	}()
 	stopListening := context.AfterFunc(ctx, func() { r.listener.Close() })
 	close(r.ready)
 	err := r.accept(ctx, life)
 	stopListening()
 	r.listener.Close()
 	if r.cfg.DrainTimeout > 0 && err == nil {
-		stop := time.AfterFunc(r.cfg.DrainTimeout, func() { cut(errStopped) })
+		late := time.AfterFunc(r.cfg.DrainTimeout, func() { cut(errStopped) })
 		r.conns.Wait()
-		stop.Stop()
+		late.Stop()
 	}
 	cut(errStopped)
 	r.conns.Wait()
-	return err
+	return errors.Join(err, <-relayed)
 }
 
 // accept hands out connections until the listener is closed. ctx says whether that
@@ -199,25 +240,29 @@ func (r *Relay) accept(ctx, life context.Context) error {
 			relay.Abort(c)
 			continue
 		}
-		r.conns.Go(func() {
-			defer r.all.Add(-1)
-			r.serve(ctx, life, c)
-		})
+		r.conns.Add(1)
+		go r.serve(ctx, life, c)
 	}
 }
 
-// serve runs one connection of an outer relay to its end.
+// gone counts a connection out.
+func (r *Relay) gone() {
+	r.all.Add(-1)
+	r.conns.Done()
+}
+
+// serve sets one connection of an outer relay up and gives it to the relayer, which
+// needs no goroutine of ours for it.
 func (r *Relay) serve(ctx, life context.Context, c net.Conn) {
-	outer, ok := c.(relay.Conn)
-	if !ok {
-		r.count(relay.BadRequest)
-		relay.Abort(c)
-		return
-	}
-	device, t, why := r.connect(ctx, life, outer)
+	outer, device, t, why := r.setUp(ctx, life, c)
 	if why != "" {
+		defer r.gone()
 		r.count(why)
 		r.log.Debug("connection refused", "conn", t.Connection, "outer", c.RemoteAddr(), "error", why)
+		if outer == nil {
+			relay.Abort(c)
+			return
+		}
 		wctx, cancel := context.WithTimeout(life, time.Second)
 		defer cancel()
 		if relay.Refuse(wctx, outer, why) != nil {
@@ -229,26 +274,56 @@ func (r *Relay) serve(ctx, life context.Context, c net.Conn) {
 	}
 	r.live.Add(1)
 	r.total.Add(1)
-	res := r.relayer.Relay(life, outer, device, &r.counters)
-	r.live.Add(-1)
-	r.mu.Lock()
-	r.ended[res.Cause]++
-	r.mu.Unlock()
-	r.log.Debug("connection ended", "conn", t.Connection, "entry", t.Entry, "device", t.Device, "cause", res.Cause, "up", res.AToB, "down", res.BToA, "error", res.Err)
+	r.relayer.Start(outer, device, &r.counters, func(res relay.Result) {
+		defer r.gone()
+		r.live.Add(-1)
+		r.mu.Lock()
+		r.ended[res.Cause]++
+		r.mu.Unlock()
+		if r.log.Enabled(life, slog.LevelDebug) {
+			r.log.Debug("connection ended", "conn", t.Connection, "entry", t.Entry, "device", t.Device, "cause", res.Cause, "up", res.AToB, "down", res.BToA, "error", res.Err)
+		}
+	})
 }
 
-// connect reads and checks the request, connects to the device and says so to the
-// outer relay. A refusal is returned, not sent.
-func (r *Relay) connect(ctx, life context.Context, outer relay.Conn) (relay.Conn, ticket, relay.Refusal) {
+// setUp takes a connection as far as the device. outer is nil when there is nobody to
+// whom a refusal could be said.
+func (r *Relay) setUp(ctx, life context.Context, c net.Conn) (outer, device relay.Conn, t ticket, why relay.Refusal) {
 	select {
 	case r.slots <- struct{}{}:
 		defer func() { <-r.slots }()
 	default:
-		return nil, ticket{}, relay.Overloaded
+		if r.tls == nil {
+			outer, _ = c.(relay.Conn)
+		}
+		return outer, nil, t, relay.Overloaded
 	}
 	// While draining nothing new is set up: ctx, not life.
 	hctx, cancel := context.WithTimeout(ctx, r.cfg.HandshakeTimeout)
 	defer cancel()
+	if err := r.cfg.TCP.Apply(c); err != nil {
+		return nil, nil, t, relay.BadRequest // it has gone
+	}
+	outer, ok := c.(relay.Conn)
+	if !ok {
+		return nil, nil, t, relay.BadRequest
+	}
+	if r.tls != nil {
+		tc := tls.Server(c, r.tls)
+		if err := tc.HandshakeContext(hctx); err != nil {
+			r.log.Debug("TLS handshake failed", "outer", c.RemoteAddr(), "error", err)
+			return nil, nil, t, relay.BadRequest
+		}
+		outer = tc
+	}
+	device, t, why = r.connect(ctx, hctx, life, outer)
+	return outer, device, t, why
+}
+
+// connect reads and checks the request, connects to the device and says so to the
+// outer relay. hctx bounds the outer relay's part of it. A refusal is returned, not
+// sent.
+func (r *Relay) connect(ctx, hctx, life context.Context, outer relay.Conn) (relay.Conn, ticket, relay.Refusal) {
 	req, err := relay.ReadRequest(hctx, outer)
 	if ctx.Err() != nil {
 		return nil, ticket{}, relay.Draining
@@ -280,6 +355,10 @@ func (r *Relay) connect(ctx, life context.Context, outer relay.Conn) (relay.Conn
 	if !ok {
 		c.Close()
 		return nil, t, relay.DeviceUnreachable
+	}
+	if err := r.cfg.TCP.Apply(device); err != nil {
+		relay.Abort(device)
+		return nil, t, relay.ClassifyDial(err)
 	}
 	wctx, cancelWrite := context.WithTimeout(life, time.Second)
 	defer cancelWrite()

@@ -36,7 +36,7 @@ func (control) VerificationKey(id string) ([]byte, bool) {
 }
 
 // sign makes a ticket as the manager does, with changes.
-func sign(t *testing.T, changes map[string]any) string {
+func sign(t testing.TB, changes map[string]any) string {
 	t.Helper()
 	now := time.Now()
 	c := jwt.MapClaims{
@@ -86,7 +86,7 @@ func TestTicket(t *testing.T) {
 		{"without a beginning", map[string]any{"iat": nil}, false},
 		{"without an ID", map[string]any{"jti": nil}, false},
 	} {
-		v := newVerifier("inner1", control{})
+		v := newVerifier("inner1", control{}, 1000)
 		got, err := v.verify(relay.Request{Target: device, Ticket: sign(t, c.changes)}, time.Now())
 		if (err == nil) != c.ok {
 			t.Errorf("%s: %v; want accepted %v", c.name, err, c.ok)
@@ -98,7 +98,7 @@ func TestTicket(t *testing.T) {
 			t.Errorf("%s: %+v", c.name, got)
 		}
 	}
-	v := newVerifier("inner1", control{})
+	v := newVerifier("inner1", control{}, 1000)
 	for name, bad := range map[string]string{
 		"none": "", "garbage": "a.b.c",
 		"HMAC with the public key": hmac(t),
@@ -121,7 +121,7 @@ func hmac(t *testing.T) string {
 }
 
 func TestTicketIsValidOnce(t *testing.T) {
-	v := newVerifier("inner1", control{})
+	v := newVerifier("inner1", control{}, 1000)
 	req := relay.Request{Target: device, Ticket: sign(t, nil)}
 	var ok, used int
 	var mu sync.Mutex
@@ -146,18 +146,58 @@ func TestTicketIsValidOnce(t *testing.T) {
 }
 
 func TestUsedTicketsAreBounded(t *testing.T) {
-	v := newVerifier("inner1", control{})
+	v := newVerifier("inner1", control{}, 10)
+	limit := 10 * int(rememberedFor/time.Second)
 	now := time.Now()
-	for i := range maxUsed {
-		if err := v.use(fmt.Sprint(i), now.Add(time.Second), now); err != nil {
+	for i := range limit {
+		if err := v.use(fmt.Sprint(i), now.Add(time.Duration(i%3)*time.Second), now); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if err := v.use("one more", now.Add(time.Second), now); err != errTooMany {
 		t.Errorf("with a full memory: %v; want errTooMany", err)
 	}
-	if err := v.use("later", now.Add(3*time.Second), now.Add(2*time.Second)); err != nil || len(v.used) != 1 {
-		t.Errorf("after the others expired: %v, %d remembered; want 1", err, len(v.used))
+	if err := v.use("0", now, now); err != errUsed {
+		t.Errorf("a used ticket with a full memory: %v; want errUsed", err)
+	}
+	later := now.Add(2 * time.Second)
+	if err := v.use("later", now.Add(3*time.Second), later); err != nil {
+		t.Errorf("after others expired: %v", err)
+	}
+	if want := limit/3 + 1; v.count != want || len(v.used) != 2 {
+		t.Errorf("%d remembered in %d sets; want %d, those that may be valid, in 2", v.count, len(v.used), want)
+	}
+	if err := v.use("2", now.Add(2*time.Second), later); err != errUsed {
+		t.Errorf("a used ticket in its last second: %v; want errUsed", err)
+	}
+}
+
+// Ten thousand connections a second for longer than the longest lifetime: every ticket
+// is accepted once, and the memory stays bounded.
+func TestTicketRate(t *testing.T) {
+	const rate = 10_000
+	v := newVerifier("inner1", control{}, rate)
+	start := time.Now()
+	seconds := 2 * int(rememberedFor/time.Second)
+	for s := range seconds {
+		now := start.Add(time.Duration(s) * time.Second)
+		until := now.Add(ticketLifetime + clockLeeway)
+		for i := range rate {
+			if err := v.use(fmt.Sprint(s, i), until, now); err != nil {
+				t.Fatalf("second %d, ticket %d: %v", s, i, err)
+			}
+		}
+		if err := v.use(fmt.Sprint(s, 7), until, now); err != errUsed {
+			t.Fatalf("again: %v; want errUsed", err)
+		}
+		if old := s - int(ticketLifetime/time.Second); old >= 0 { // the oldest that is valid
+			if err := v.use(fmt.Sprint(old, 7), until.Add(-ticketLifetime), now); err != errUsed {
+				t.Fatalf("again after its whole life: %v; want errUsed", err)
+			}
+		}
+	}
+	if v.count > v.limit || len(v.used) > int(rememberedFor/time.Second)+1 {
+		t.Errorf("%d tickets in %d sets", v.count, len(v.used))
 	}
 }
 
@@ -168,14 +208,20 @@ type rig struct {
 	stop func()
 }
 
-func start(t *testing.T, cfg Config, dial func(context.Context, netip.AddrPort) (net.Conn, error)) *rig {
+func start(t testing.TB, cfg Config, dial func(context.Context, netip.AddrPort) (net.Conn, error)) *rig {
+	t.Helper()
+	return startWith(t, cfg, Deps{Dial: dial})
+}
+
+func startWith(t testing.TB, cfg Config, d Deps) *rig {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	cfg.ID = "inner1"
-	r, err := New(cfg, Deps{Listener: l, Dial: dial, Control: control{}})
+	d.Listener, d.Control = l, control{}
+	r, err := New(cfg, d)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,7 +238,7 @@ func start(t *testing.T, cfg Config, dial func(context.Context, netip.AddrPort) 
 	return g
 }
 
-func echo(t *testing.T) func(context.Context, netip.AddrPort) (net.Conn, error) {
+func echo(t testing.TB) func(context.Context, netip.AddrPort) (net.Conn, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -232,7 +278,7 @@ func (g *rig) ask(t *testing.T, ticket string) (net.Conn, error) {
 	return c, err
 }
 
-func roundTrip(t *testing.T, c net.Conn) {
+func roundTrip(t testing.TB, c net.Conn) {
 	t.Helper()
 	io.WriteString(c, "ping")
 	b := make([]byte, 4)

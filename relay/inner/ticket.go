@@ -2,6 +2,7 @@ package inner
 
 import (
 	"crypto/ed25519"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -19,9 +20,8 @@ const (
 	ticketLifetime = 30 * time.Second // the longest that is accepted
 	// clockLeeway is how far the manager's clock may be off.
 	clockLeeway = 2 * time.Second
-	// maxUsed bounds the tickets remembered as used. At the longest lifetime that
-	// is 2,000 connections a second for as long as one likes.
-	maxUsed = 1 << 16
+	// rememberedFor is the longest time for which a ticket must be known as used.
+	rememberedFor = ticketLifetime + 2*clockLeeway
 )
 
 var (
@@ -50,19 +50,22 @@ type verifier struct {
 	control Control
 	parser  *jwt.Parser
 
-	mu    sync.Mutex // guards the rest
-	used  map[string]struct{}
-	queue []usedTicket // in the order of use, which is nearly that of expiry
+	mu sync.Mutex // guards the rest
+	// used has the tickets that were used, by the second after which they are not
+	// valid anyway: all of a second are forgotten at once. A ticket's second is part
+	// of what is signed, so that it can be in one set only.
+	used  map[int64]map[ticketKey]struct{}
+	count int // in all sets
+	limit int
 }
 
-type usedTicket struct {
-	id    string
-	until time.Time
-}
+// ticketKey stands for a ticket's ID: the beginning of its SHA-256.
+type ticketKey [16]byte
 
-func newVerifier(id string, c Control) *verifier {
+// newVerifier remembers what rate tickets a second need.
+func newVerifier(id string, c Control, rate int) *verifier {
 	return &verifier{
-		control: c, used: map[string]struct{}{},
+		control: c, used: map[int64]map[ticketKey]struct{}{}, limit: rate * int(rememberedFor/time.Second),
 		parser: jwt.NewParser(
 			jwt.WithValidMethods([]string{jwt.SigningMethodEdDSA.Alg()}),
 			jwt.WithIssuer(ticketIssuer), jwt.WithAudience(id),
@@ -107,21 +110,35 @@ func (v *verifier) verify(req relay.Request, now time.Time) (ticket, error) {
 
 // use marks a ticket as used until it can no longer be valid.
 func (v *verifier) use(id string, until, now time.Time) error {
+	sum := sha256.Sum256([]byte(id))
+	key, second := ticketKey(sum[:]), until.Unix()
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	n := 0
-	for n < len(v.queue) && v.queue[n].until.Before(now) {
-		delete(v.used, v.queue[n].id)
-		n++
-	}
-	v.queue = v.queue[n:]
-	if _, ok := v.used[id]; ok {
+	set, ok := v.used[second]
+	if _, used := set[key]; used {
 		return errUsed
 	}
-	if len(v.used) >= maxUsed {
-		return errTooMany
+	if !ok {
+		v.forget(now.Unix())
+		set = map[ticketKey]struct{}{}
+		v.used[second] = set
 	}
-	v.used[id] = struct{}{}
-	v.queue = append(v.queue, usedTicket{id, until})
+	if v.count >= v.limit {
+		if v.forget(now.Unix()); v.count >= v.limit {
+			return errTooMany
+		}
+	}
+	set[key] = struct{}{}
+	v.count++
 	return nil
+}
+
+// forget drops the sets of seconds before now. There are some rememberedFor of them.
+func (v *verifier) forget(now int64) {
+	for second, set := range v.used {
+		if second < now {
+			v.count -= len(set)
+			delete(v.used, second)
+		}
+	}
 }

@@ -2,17 +2,16 @@ package outer
 
 import (
 	"cmp"
-	"context"
 	"errors"
-	"log/slog"
-	"net"
 	"net/netip"
 	"time"
 
 	"github.com/simreach/simreach/manager"
+	"github.com/simreach/simreach/relay/ports"
 )
 
-// Config configures an outer relay.
+// Config configures an outer relay. The defaults are meant for an address that
+// anybody on the internet can reach.
 type Config struct {
 	// ID is the relay's name. Required.
 	ID manager.RelayID `yaml:"id"`
@@ -22,21 +21,62 @@ type Config struct {
 	Listen netip.Addr `yaml:"listen"`
 	// Ports is the range from which the manager draws. Zero: 40000 to 65000.
 	Ports manager.PortRange `yaml:"ports"`
+	// Mode is how ports are opened: "auto", "sk_lookup" or "listen", as
+	// ports.Config.Mode says. Empty: auto.
+	Mode string `yaml:"mode"`
+	// Backlog is how many connections may wait to be accepted. 0: as many as the
+	// kernel allows.
+	Backlog int `yaml:"backlog"`
 	// Region is told to the manager. Empty: none.
 	Region string `yaml:"region"`
-	// MaxEntries bounds the open ports; more are refused. Each takes a file
-	// descriptor. 0: half of the descriptors that the process may have.
+	// MaxEntries bounds the open ports; more are refused. 0: with one listener for
+	// each port half of the descriptors that the process may have, else no bound.
 	MaxEntries int `yaml:"max_entries"`
+	// MaxConnections bounds the connections of clients in any state; more are
+	// refused. Each takes two descriptors. 0: a third of the descriptors that the
+	// process may have.
+	MaxConnections int `yaml:"max_connections"`
+	// MaxEntryConnections bounds those of one entry. 0: 1000. Negative: no bound of
+	// its own.
+	MaxEntryConnections int `yaml:"max_entry_connections"`
 	// MaxHandshakes bounds the connections that are being set up at one time; more
-	// are reset. 0: 1024.
+	// are refused. 0: 1024.
 	MaxHandshakes int `yaml:"max_handshakes"`
-	// HandshakeTimeout bounds setting up one connection, from accepting it to the
-	// device's answer. 0: 10 s.
+	// MaxStreams bounds the devices that a client may be connected to over one
+	// connection to an entry for several of them. 0: 250.
+	MaxStreams int `yaml:"max_streams"`
+	// EntryRate and SourceRate bound how many connections in a second one entry and
+	// one source address (of IPv6: one /64 network) may make in the long run;
+	// EntryBurst and SourceBurst how many at one time. More are refused. Rates 0: 100
+	// and 50; negative: no bound. Bursts 0: 4 times the rate.
+	EntryRate   float64 `yaml:"entry_rate"`
+	EntryBurst  int     `yaml:"entry_burst"`
+	SourceRate  float64 `yaml:"source_rate"`
+	SourceBurst int     `yaml:"source_burst"`
+	// ResolveTimeout bounds asking the manager. 0: 5 s.
+	ResolveTimeout time.Duration `yaml:"resolve_timeout"`
+	// HandshakeTimeout bounds the TLS handshake, and on an entry for several devices
+	// also the wait for the first request. 0: 10 s.
 	HandshakeTimeout time.Duration `yaml:"handshake_timeout"`
+	// DeviceTimeout bounds reaching the device through the inner relay. 0: 10 s.
+	DeviceTimeout time.Duration `yaml:"device_timeout"`
+	// IdleTimeout ends a connection over which no byte went either way for that
+	// long. 0: 2 h. Negative: never.
+	IdleTimeout time.Duration `yaml:"idle_timeout"`
 	// DrainTimeout is how long live connections may go on when the relay stops.
 	// 0: they are cut at once.
 	DrainTimeout time.Duration `yaml:"drain_timeout"`
 }
+
+// Defaults of Config.
+const (
+	defaultEntryConnections = 1000
+	defaultHandshakes       = 1024
+	defaultStreams          = 250
+	defaultEntryRate        = 100
+	defaultSourceRate       = 50
+	burstFactor             = 4
+)
 
 // Validate reports what is wrong with c.
 func (c Config) Validate() error {
@@ -47,12 +87,12 @@ func (c Config) Validate() error {
 		return errors.New("outer relay: address is required, and clients must be able to connect to it")
 	case c.Ports != (manager.PortRange{}) && c.Ports.Size() == 0:
 		return errors.New("outer relay: ports: want 1 <= first <= last")
-	case c.MaxEntries < 0 || c.MaxHandshakes < 0:
+	case c.MaxEntries < 0 || c.MaxConnections < 0 || c.MaxHandshakes < 0 || c.MaxStreams < 0 || c.EntryBurst < 0 || c.SourceBurst < 0:
 		return errors.New("outer relay: limits must not be negative")
-	case c.HandshakeTimeout < 0 || c.DrainTimeout < 0:
+	case c.ResolveTimeout < 0 || c.HandshakeTimeout < 0 || c.DeviceTimeout < 0 || c.DrainTimeout < 0:
 		return errors.New("outer relay: timeouts must not be negative")
 	}
-	return nil
+	return c.ports().Validate()
 }
 
 func (c Config) withDefaults() Config {
@@ -62,9 +102,29 @@ func (c Config) withDefaults() Config {
 	if c.Ports == (manager.PortRange{}) {
 		c.Ports = manager.DefaultPorts()
 	}
-	c.MaxHandshakes = cmp.Or(c.MaxHandshakes, 1024)
+	c.MaxConnections = cmp.Or(c.MaxConnections, defaultMaxConnections())
+	c.MaxEntryConnections = cmp.Or(c.MaxEntryConnections, defaultEntryConnections)
+	if c.MaxEntryConnections < 0 {
+		c.MaxEntryConnections = c.MaxConnections
+	}
+	c.MaxHandshakes = cmp.Or(c.MaxHandshakes, defaultHandshakes)
+	c.MaxStreams = cmp.Or(c.MaxStreams, defaultStreams)
+	c.EntryRate = cmp.Or(c.EntryRate, defaultEntryRate)
+	c.EntryBurst = cmp.Or(c.EntryBurst, max(int(c.EntryRate*burstFactor), 1))
+	c.SourceRate = cmp.Or(c.SourceRate, defaultSourceRate)
+	c.SourceBurst = cmp.Or(c.SourceBurst, max(int(c.SourceRate*burstFactor), 1))
+	c.ResolveTimeout = cmp.Or(c.ResolveTimeout, 5*time.Second)
 	c.HandshakeTimeout = cmp.Or(c.HandshakeTimeout, 10*time.Second)
+	c.DeviceTimeout = cmp.Or(c.DeviceTimeout, 10*time.Second)
+	c.IdleTimeout = max(cmp.Or(c.IdleTimeout, 2*time.Hour), 0)
 	return c
+}
+
+// ports is the part of c that is about ports. Openings may be outside the range: it
+// has been another one when they were made.
+func (c Config) ports() ports.Config {
+	c = c.withDefaults()
+	return ports.Config{Address: c.Listen, Mode: c.Mode, Backlog: c.Backlog, MaxOpen: c.MaxEntries}
 }
 
 // Relay returns what the relay tells the manager about itself.
@@ -73,46 +133,4 @@ func (c Config) Relay() manager.Relay {
 	return manager.Relay{
 		ID: c.ID, Kind: manager.OuterRelay, Address: netip.AddrPortFrom(c.Address, 0), Ports: c.Ports, Region: c.Region,
 	}
-}
-
-// Control is the manager's stream of commands. manager/rpc.Client is one, and
-// within one process a manager.RelaySession.
-type Control interface {
-	// Next blocks for the next command; the first after every attachment is a
-	// snapshot. An error other than ctx's ends the relay.
-	Next(ctx context.Context) (manager.Command, error)
-	// Acknowledge answers a command.
-	Acknowledge(manager.Acknowledgement)
-	// Report tells about a connection; it must not block for long.
-	Report(manager.ConnectionEvent)
-}
-
-// Resolver answers about connections (R11, R12): the address and port that were
-// hit and the client's address give the conditions and the way.
-type Resolver interface {
-	Resolve(ctx context.Context, q manager.ResolveRequest) (manager.Route, error)
-}
-
-// Deps is what a Relay needs of the world.
-type Deps struct {
-	Log      *slog.Logger // nil discards
-	Control  Control
-	Resolver Resolver
-	// Listen opens a TCP port. nil: the operating system's network.
-	Listen func(netip.AddrPort) (net.Listener, error)
-	// DialInner connects to an inner relay; the connection must be a relay.Conn.
-	// nil: the operating system's network.
-	DialInner func(context.Context, netip.AddrPort) (net.Conn, error)
-}
-
-func listenTCP(a netip.AddrPort) (net.Listener, error) {
-	return net.ListenTCP("tcp", net.TCPAddrFromAddrPort(a))
-}
-
-// dialTCP connects with SO_REUSEADDR: the kernel picks local ports from the range
-// that entries are drawn from, too, and without the option a connection that is
-// ending would hold its port against the listener of an entry for a minute.
-func dialTCP(ctx context.Context, a netip.AddrPort) (net.Conn, error) {
-	d := net.Dialer{Control: reuseAddress}
-	return d.DialContext(ctx, "tcp", a.String())
 }

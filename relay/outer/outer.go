@@ -1,12 +1,10 @@
 package outer
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
-	"net"
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -18,28 +16,45 @@ import (
 	"github.com/simreach/simreach/relay"
 )
 
+// unlimitedConnections is MaxConnections where descriptors are not counted.
+const unlimitedConnections = math.MaxInt32
+
 // Relay is an outer relay.
 type Relay struct {
 	cfg     Config
 	log     *slog.Logger
 	deps    Deps
-	relayer relay.Relayer
+	ports   Ports
+	relayer *relay.Relayer
+	metrics *metrics
 	ready   chan struct{}
-	slots   chan struct{}  // handshakes
-	tasks   sync.WaitGroup // pending acknowledgements
+	slots   chan struct{} // connections that are being set up
 
-	// acceptors has one member for each port, which stays until the last of the
-	// port's connections has ended.
-	acceptors sync.WaitGroup
+	sources     *sources
+	credentials *credentials
+	server      *tlsServer // nil: no certificate
+	inner       *innerTLS  // nil: plain TCP to inner relays
+	many        *manyServer
+	buffers     *sync.Pool // of wires
 
+	tasks sync.WaitGroup // setting up, pending acknowledgements, cuts
+	conns sync.WaitGroup // connections in any state
+
+	// byPort is the table of open ports as acceptors see it; the loop alone writes it.
+	byPort [math.MaxUint16 + 1]atomic.Pointer[port]
+
+	all      atomic.Int64 // connections in any state
 	live     atomic.Int64 // connections relayed now
 	opened   atomic.Uint64
 	accepted atomic.Uint64
+	draining atomic.Bool
 
-	mu     sync.Mutex // guards the rest, for Status; the loop alone changes ports
-	ports  map[manager.EntryID]*port
-	denied map[string]uint64
-	ended  map[string]uint64
+	mu       sync.Mutex // guards the rest; the loop alone changes entries
+	entries  map[manager.EntryID]*port
+	closing  map[*port]struct{} // their last connections are ending
+	denied   map[string]uint64
+	ended    map[string]uint64
+	up, down uint64 // bytes of entries that are gone
 }
 
 // New checks cfg and deps.
@@ -47,27 +62,32 @@ func New(cfg Config, d Deps) (*Relay, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	if d.Control == nil || d.Resolver == nil {
-		return nil, errors.New("outer relay: Control and Resolver are required")
-	}
-	if d.Log == nil {
-		d.Log = slog.New(slog.DiscardHandler)
-	}
-	if d.Listen == nil {
-		d.Listen = listenTCP
-	}
-	if d.DialInner == nil {
-		d.DialInner = dialTCP
+	d, err := d.withDefaults(cfg)
+	if err != nil {
+		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	if cfg.MaxEntries == 0 {
-		cfg.MaxEntries = defaultMaxEntries()
-	}
-	return &Relay{
+	r := &Relay{
 		cfg: cfg, log: d.Log.With("nf", "relay-outer", "relay", cfg.ID), deps: d,
 		ready: make(chan struct{}), slots: make(chan struct{}, cfg.MaxHandshakes),
-		ports: map[manager.EntryID]*port{}, denied: map[string]uint64{}, ended: map[string]uint64{},
-	}, nil
+		buffers: &sync.Pool{}, sources: newSources(cfg.SourceRate, cfg.SourceBurst), credentials: newCredentials(d.Resolver),
+		entries: map[manager.EntryID]*port{}, closing: map[*port]struct{}{}, denied: map[string]uint64{}, ended: map[string]uint64{},
+	}
+	if r.relayer, err = relay.NewRelayer(relay.Config{IdleTimeout: cfg.IdleTimeout}); err != nil {
+		return nil, fmt.Errorf("outer relay: %w", err)
+	}
+	if d.Certificate != nil {
+		r.server = newTLSServer(d.Certificate)
+	}
+	if d.InnerTLS != nil {
+		r.inner = newInnerTLS(d.InnerTLS, r.buffers)
+	}
+	r.metrics = newMetrics(r)
+	r.many = newManyServer(r)
+	if r.ports, err = d.Ports(r.handle); err != nil {
+		return nil, fmt.Errorf("outer relay: %w", err)
+	}
+	return r, nil
 }
 
 // Ready is closed once the first snapshot of the manager has been carried out.
@@ -77,10 +97,12 @@ func (r *Relay) Ready() <-chan struct{} { return r.ready }
 type Status struct {
 	Live     int    // connections relayed now
 	Accepted uint64 // connections of clients
-	Opened   uint64 // of those, how many reached their device
+	Opened   uint64 // connections, and streams of entries for several devices, that reached their device
+	Up, Down uint64 // bytes from and to clients, of live connections too
 	Denied   map[string]uint64
 	Ended    map[string]uint64 // of those opened, by cause
-	Entries  []EntryStatus     // in the order of their ports
+	Draining bool
+	Entries  []EntryStatus // in the order of their ports
 }
 
 // EntryStatus is one open port.
@@ -97,10 +119,11 @@ func (r *Relay) Status() Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := Status{
-		Live: int(r.live.Load()), Accepted: r.accepted.Load(), Opened: r.opened.Load(),
+		Live: int(r.live.Load()), Accepted: r.accepted.Load(), Opened: r.opened.Load(), Draining: r.draining.Load(),
 		Denied: maps.Clone(r.denied), Ended: maps.Clone(r.ended),
 	}
-	for _, p := range r.ports {
+	s.Up, s.Down = r.bytesLocked()
+	for _, p := range r.entries {
 		s.Entries = append(s.Entries, EntryStatus{
 			ID: p.opening.EntryID, Address: p.opening.Address, Expires: p.opening.Expires,
 			Live: int(p.live.Load()), Up: p.counters.AToB.Load(), Down: p.counters.BToA.Load(),
@@ -115,62 +138,23 @@ func (r *Relay) Status() Status {
 	return s
 }
 
-// Why a connection or a port ended, as cause of its context.
-var (
-	errExpired = errors.New("expired")
-	errRevoked = errors.New("revoked")
-	errStopped = errors.New("stopped")
-)
-
-// errFull is why an entry beyond MaxEntries is not opened.
-var errFull = errors.New("all entries that this relay may have are open")
-
-// port is an open entry. Its fields do not change; the listener is closed and the
-// context of its connections cancelled by the loop.
-type port struct {
-	opening  manager.Opening
-	listener net.Listener
-	end      context.CancelCauseFunc // cuts its connections
-	gone     chan struct{}           // closed when it accepts no more and its last connection has ended
-	live     atomic.Int64
-	counters relay.Counters
+func (r *Relay) bytesLocked() (up, down uint64) {
+	up, down = r.up, r.down
+	add := func(p *port) {
+		up += p.counters.AToB.Load()
+		down += p.counters.BToA.Load()
+	}
+	for _, p := range r.entries {
+		add(p)
+	}
+	for p := range r.closing {
+		add(p)
+	}
+	return up, down
 }
 
-// Run carries out the manager's commands and relays until ctx ends. It then accepts
-// nothing new and gives live connections DrainTimeout, during which they still
-// expire. It returns an error if the stream of commands breaks for good.
-func (r *Relay) Run(ctx context.Context) error {
-	// Connections outlive ctx by the drain time.
-	life, cut := context.WithCancelCause(context.WithoutCancel(ctx))
-	defer cut(nil)
-	receiving, stopReceiving := context.WithCancel(ctx)
-	defer stopReceiving()
-	commands, failed := make(chan manager.Command), make(chan error, 1)
-	var wg sync.WaitGroup
-	wg.Go(func() { failed <- r.receive(receiving, commands) })
-	loop := loop{Relay: r}
-	err := loop.serve(ctx, life, commands, failed)
-	stopReceiving()
-	loop.drain(cut)
-	r.tasks.Wait()
-	wg.Wait()
-	if err != nil && ctx.Err() == nil {
-		return fmt.Errorf("outer relay %s: %w", r.cfg.ID, err)
-	}
-	return nil
-}
-
-// receive passes commands on until ctx ends or the stream breaks.
-func (r *Relay) receive(ctx context.Context, to chan<- manager.Command) error {
-	for {
-		c, err := r.deps.Control.Next(ctx)
-		if err != nil {
-			return err
-		}
-		select {
-		case to <- c:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+func (r *Relay) tally(m map[string]uint64, cause manager.Cause) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m[string(cause)]++
 }

@@ -3,6 +3,7 @@ package outer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/simreach/simreach/manager"
 	"github.com/simreach/simreach/relay"
+	"github.com/simreach/simreach/relay/ports"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -25,14 +27,19 @@ var here = netip.MustParseAddr("127.0.0.1")
 type control struct {
 	commands chan manager.Command
 	acks     chan manager.Acknowledgement
-	events   chan manager.ConnectionEvent
 	broken   chan error
 	lastID   uint64
 
-	mu    sync.Mutex
-	route manager.Route
-	err   error
-	hold  chan struct{} // Resolve waits for it, if not nil
+	mu          sync.Mutex
+	route       manager.Route
+	err         error
+	hold        chan struct{} // Resolve waits for it, if not nil
+	asked       []manager.ResolveRequest
+	credentials map[manager.CredentialID]manager.Credential
+	load        manager.RelayLoad
+	records     []manager.AuditRecord
+	full        bool
+	answer      func(manager.Route) manager.Route // changes Resolve's; set before there are clients
 }
 
 func (c *control) Next(ctx context.Context) (manager.Command, error) {
@@ -46,10 +53,25 @@ func (c *control) Next(ctx context.Context) (manager.Command, error) {
 	}
 }
 func (c *control) Acknowledge(a manager.Acknowledgement) { c.acks <- a }
-func (c *control) Report(e manager.ConnectionEvent)      { c.events <- e }
-func (c *control) Resolve(ctx context.Context, _ manager.ResolveRequest) (manager.Route, error) {
+func (c *control) Load(l manager.RelayLoad) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.load = l
+}
+func (c *control) Record(r manager.AuditRecord) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.records = append(c.records, r)
+}
+func (c *control) Accepting() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.full
+}
+func (c *control) Resolve(ctx context.Context, q manager.ResolveRequest) (manager.Route, error) {
 	c.mu.Lock()
 	r, err, hold := c.route, c.err, c.hold
+	c.asked = append(c.asked, q)
 	c.mu.Unlock()
 	if hold != nil {
 		select {
@@ -58,7 +80,30 @@ func (c *control) Resolve(ctx context.Context, _ manager.ResolveRequest) (manage
 			return manager.Route{}, ctx.Err()
 		}
 	}
+	if c.answer != nil {
+		r = c.answer(r)
+	}
+	r.ConnectionID = q.ConnectionID
+	if q.Target == "unknown:1" {
+		return r, manager.NewError(manager.CodeConnUnknownTarget)
+	}
 	return r, err
+}
+func (c *control) Credential(_ context.Context, id manager.CredentialID) (manager.Credential, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	cred, ok := c.credentials[id]
+	if !ok {
+		return cred, manager.ErrNotFound
+	}
+	return cred, nil
+}
+
+// change changes what the manager says.
+func (c *control) change(f func(*control)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f(c)
 }
 
 // rig is a running outer relay, an inner relay that says 200 to everything and
@@ -74,14 +119,14 @@ type rig struct {
 func start(t *testing.T, change func(*Config, *Deps)) *rig {
 	t.Helper()
 	ctl := &control{
-		commands: make(chan manager.Command), acks: make(chan manager.Acknowledgement, 100),
-		events: make(chan manager.ConnectionEvent, 100), broken: make(chan error),
+		commands: make(chan manager.Command), acks: make(chan manager.Acknowledgement, 100), broken: make(chan error),
+		credentials: map[manager.CredentialID]manager.Credential{},
 		route: manager.Route{
-			EntryID: "e1", ConnectionID: "c1", Ranges: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
+			EntryID: "e1", Ranges: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 			Device: netip.MustParseAddrPort("10.0.0.1:22"), Inner: fakeInner(t), Ticket: "t",
 		},
 	}
-	cfg, deps := Config{ID: "outer1", Address: here}, Deps{Control: ctl, Resolver: ctl}
+	cfg, deps := Config{ID: "outer1", Address: here, Mode: ports.ModeListen}, Deps{Control: ctl, Resolver: ctl, Auditor: ctl}
 	if change != nil {
 		change(&cfg, &deps)
 	}
@@ -103,6 +148,12 @@ func fakeInner(t *testing.T) netip.AddrPort {
 	if err != nil {
 		t.Fatal(err)
 	}
+	serveInner(t, l)
+	return l.Addr().(*net.TCPAddr).AddrPort()
+}
+
+// serveInner is an inner relay whose device echoes, until the test ends.
+func serveInner(t *testing.T, l net.Listener) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
@@ -118,12 +169,12 @@ func fakeInner(t *testing.T) netip.AddrPort {
 					return
 				}
 				relay.Accept(ctx, c)
-				io.Copy(c, c)
+				// Without the pipe that package net would hold for every connection.
+				io.Copy(struct{ io.Writer }{c}, struct{ io.Reader }{c})
 			})
 		}
 	})
 	t.Cleanup(func() { l.Close(); wg.Wait() })
-	return l.Addr().(*net.TCPAddr).AddrPort()
 }
 
 // command sends one and returns the answer.
@@ -149,15 +200,48 @@ func (g *rig) command(c manager.Command) manager.Acknowledgement {
 	}
 }
 
-func (g *rig) event() manager.ConnectionEvent {
-	g.t.Helper()
-	select {
-	case e := <-g.ctl.events:
-		return e
-	case <-time.After(5 * time.Second):
-		g.t.Fatal("no event")
-		return manager.ConnectionEvent{}
+// eventually polls for what no channel tells.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	late := time.After(5 * time.Second)
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatalf("not after 5 s: %s", what)
+		}
 	}
+}
+
+// audited waits for n records, takes them and returns them.
+func (g *rig) audited(n int) (out []manager.AuditRecord) {
+	g.t.Helper()
+	eventually(g.t, fmt.Sprintf("%d audit records", n), func() bool {
+		g.ctl.mu.Lock()
+		defer g.ctl.mu.Unlock()
+		return len(g.ctl.records) >= n
+	})
+	g.ctl.change(func(c *control) { out, c.records = c.records[:n:n], c.records[n:] })
+	return out
+}
+
+// expectAudit checks the life of one connection, of which nothing else was recorded.
+func (g *rig) expectAudit(cause manager.Cause, types ...manager.AuditType) []manager.AuditRecord {
+	g.t.Helper()
+	rs := g.audited(len(types))
+	seen := map[string]bool{}
+	for i, r := range rs {
+		if r.Type != types[i] || r.ConnectionID != rs[0].ConnectionID || r.ConnectionID == "" || r.ID == "" || seen[r.ID] || r.EntryID != "e1" || !r.Source.IsValid() {
+			g.t.Errorf("record %d: %+v; want %s of the same connection", i, r, types[i])
+		}
+		seen[r.ID] = true
+		if want := cause; r.Cause != want && r.Type != manager.AuditAccess && r.Type != manager.AuditConnected {
+			g.t.Errorf("record %+v; want cause %s", r, want)
+		}
+	}
+	return rs
 }
 
 // freePort returns a port that was free a moment ago.
@@ -234,9 +318,6 @@ func TestCommands(t *testing.T) {
 	<-g.Ready()
 	c := dial(t, a)
 	ping(t, c)
-	if e := g.event(); e.Kind != manager.ConnectionOpened || e.EntryID != "e1" || e.ConnectionID != "c1" || e.Live != 1 {
-		t.Errorf("event %+v; want opened", e)
-	}
 	open := manager.Command{Kind: manager.CommandOpen, Openings: []manager.Opening{o1, o2}}
 	if ack := g.command(open); len(ack.Failures) != 0 {
 		t.Errorf("open, one of them again: %+v", ack)
@@ -256,8 +337,9 @@ func TestCommands(t *testing.T) {
 	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("not in the snapshot: %v; want a reset", err)
 	}
-	if e := g.event(); e.Kind != manager.ConnectionClosed || e.Cause != "revoked" || e.Up != 8 || e.Down != 8 {
-		t.Errorf("event %+v; want closed, revoked, 8 bytes each way", e)
+	rs := g.expectAudit("revoked", manager.AuditAccess, manager.AuditConnected, manager.AuditClosed)
+	if last := rs[2]; last.Up != 8 || last.Down != 8 || last.Destination != g.ctl.route.Device {
+		t.Errorf("record %+v; want 8 bytes each way, to the device", last)
 	}
 	if !refused(a) || refused(b) {
 		t.Error("want the first port closed and the second open")
@@ -287,43 +369,7 @@ func TestCloseDuringHandshake(t *testing.T) {
 	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the client: %v; want a reset", err)
 	}
-	if e := g.event(); e.Kind != manager.ConnectionDenied || e.Cause != "revoked" {
-		t.Errorf("event %+v; want denied, revoked", e)
-	}
-}
-
-func TestDenials(t *testing.T) {
-	for _, c := range []struct {
-		name   string
-		change func(*control)
-		want   string
-	}{
-		{"offline", func(c *control) { c.err = manager.NewError(manager.CodeDeviceOffline) }, "device-offline"},
-		{"expired meanwhile", func(c *control) { c.err = manager.NewError(manager.CodeEntryExpired) }, "expired"},
-		{"unknown", func(c *control) { c.err = manager.NewError(manager.CodeUnknownEntry, "x") }, "unknown-entry"},
-		{"no inner relay", func(c *control) { c.err = manager.NewError(manager.CodeNoInnerRelay, "upf1") }, "no-inner-relay"},
-		{"no manager", func(c *control) { c.err = manager.NewError(manager.CodeManagerAway) }, "manager-away"},
-		{"a broken manager", func(c *control) { c.err = errors.New("x") }, "resolve-failed"},
-		{"a slow manager", func(c *control) { c.hold = make(chan struct{}) }, "timeout"},
-		{"another entry's port", func(c *control) { c.route.EntryID = "e2" }, "unknown-entry"},
-		{"not in the ranges", func(c *control) { c.route.Ranges = c.route.Ranges[:0] }, "source-denied"},
-		{"an inner relay that is gone", func(c *control) { c.route.Inner = netip.MustParseAddrPort("127.0.0.1:1") }, "inner-unreachable"},
-	} {
-		g := start(t, func(cfg *Config, _ *Deps) { cfg.HandshakeTimeout = 200 * time.Millisecond })
-		c.change(g.ctl)
-		a := freePort(t)
-		g.snapshot(opening("e1", a, time.Minute))
-		if err := turnedAway(a); !errors.Is(err, syscall.ECONNRESET) {
-			t.Errorf("%s: the client got %v; want a reset", c.name, err)
-		}
-		if e := g.event(); e.Kind != manager.ConnectionDenied || e.Cause != c.want || e.EntryID != "e1" || !e.Client.IsValid() {
-			t.Errorf("%s: event %+v; want denied, %s", c.name, e, c.want)
-		}
-		g.stop()
-		if s := g.Status(); s.Denied[c.want] != 1 || s.Opened != 0 || s.Accepted != 1 {
-			t.Errorf("%s: status %+v", c.name, s)
-		}
-	}
+	g.expectAudit("revoked", manager.AuditAccess, manager.AuditDenied, manager.AuditClosed)
 }
 
 func TestHandshakesAreBounded(t *testing.T) {

@@ -1,21 +1,22 @@
 package outer
 
 import (
-	"math"
+	"errors"
+	"io"
 	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// defaultMaxEntries returns half of the process's descriptors: every open port takes
-// one, and the rest belongs to the connections, which take two each.
-func defaultMaxEntries() int {
+// defaultMaxConnections returns a third of the process's descriptors: a connection
+// takes two, and open ports may take the rest.
+func defaultMaxConnections() int {
 	var l unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil || l.Cur > math.MaxInt32 {
-		return math.MaxInt32
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil || l.Cur > 3*unlimitedConnections {
+		return unlimitedConnections
 	}
-	return max(int(l.Cur/2), 1)
+	return max(int(l.Cur/3), 1)
 }
 
 // reuseAddress is a net.Dialer's Control.
@@ -25,4 +26,36 @@ func reuseAddress(_, _ string, c syscall.RawConn) error {
 		return cerr
 	}
 	return os.NewSyscallError("setsockopt", err)
+}
+
+// readNow reads what has arrived without waiting; n is 0 if there is nothing, and also
+// with an error, which is io.EOF at the end.
+func readNow(c syscall.RawConn, buf []byte) (n int, err error) {
+	cerr := c.Read(func(fd uintptr) bool {
+		for n, err = unix.Read(int(fd), buf); errors.Is(err, unix.EINTR); {
+			n, err = unix.Read(int(fd), buf)
+		}
+		return true
+	})
+	switch {
+	case cerr != nil:
+		return 0, cerr
+	case errors.Is(err, unix.EAGAIN):
+		return 0, nil
+	case err != nil:
+		return 0, os.NewSyscallError("read", err)
+	case n == 0:
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+// writeNow writes all of a few bytes if there is room, without waiting for that or for
+// another who writes.
+func writeNow(c syscall.RawConn, buf []byte) (ok bool) {
+	cerr := c.Control(func(fd uintptr) {
+		n, err := unix.Write(int(fd), buf)
+		ok = err == nil && n == len(buf)
+	})
+	return cerr == nil && ok
 }

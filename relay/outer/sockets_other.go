@@ -2,13 +2,16 @@
 
 package outer
 
-import (
-	"math"
-	"syscall"
-)
+import "syscall"
 
-// defaultMaxEntries does not know the limit: opening fails when it is reached.
-func defaultMaxEntries() int { return math.MaxInt32 }
+// defaultMaxConnections does not know the limit.
+func defaultMaxConnections() int { return unlimitedConnections }
 
 // reuseAddress is a net.Dialer's Control.
 func reuseAddress(_, _ string, _ syscall.RawConn) error { return nil }
+
+// readNow would read without waiting; here it finds nothing, which is always right.
+func readNow(syscall.RawConn, []byte) (int, error) { return 0, nil }
+
+// writeNow would write without waiting; here it does not.
+func writeNow(syscall.RawConn, []byte) bool { return false }

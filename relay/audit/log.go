@@ -1,0 +1,170 @@
+package audit
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/tidwall/wal"
+)
+
+const segmentSize = 4 << 20
+
+// entryLog is the log of one slot. append and dropTo belong to one goroutine; read and
+// sync may be called from others.
+type entryLog struct {
+	dir string
+
+	mu   sync.Mutex // guards log: reads of it change its caches
+	log  *wal.Log
+	last uint64 // index of the last entry
+}
+
+// openLog opens a log, or begins one. What a process that was killed left unfinished at
+// its end is cut off. A log that cannot be read at all is put aside, as <dir>.bad-<time>,
+// and aside is its new name.
+func openLog(dir string) (l *entryLog, aside string, err error) {
+	w, err := openWAL(dir)
+	if errors.Is(err, wal.ErrCorrupt) {
+		if err = cutTail(dir); err == nil {
+			w, err = openWAL(dir)
+		}
+	}
+	if errors.Is(err, wal.ErrCorrupt) {
+		aside = dir + ".bad-" + strconv.FormatInt(time.Now().UnixNano(), 10)
+		if err = os.Rename(dir, aside); err == nil {
+			w, err = openWAL(dir)
+		}
+	}
+	if err != nil {
+		return nil, aside, fmt.Errorf("audit spool %s: %w", dir, err)
+	}
+	l = &entryLog{dir: dir, log: w}
+	if l.last, err = w.LastIndex(); err != nil {
+		return nil, aside, errors.Join(err, w.Close())
+	}
+	return l, aside, nil
+}
+
+func openWAL(dir string) (*wal.Log, error) {
+	return wal.Open(dir, &wal.Options{
+		NoSync: true, SegmentSize: segmentSize, SegmentCacheSize: 2, NoCopy: true, AllowEmpty: true, DirPerms: 0o700, FilePerms: 0o600,
+	})
+}
+
+// lastSegment returns the file that entries are appended to; "" if there is none.
+func lastSegment(dir string) (string, error) {
+	files, err := os.ReadDir(dir) // sorted by name
+	if err != nil {
+		return "", err
+	}
+	last := ""
+	for _, f := range files {
+		if len(f.Name()) == 20 && !f.IsDir() {
+			last = filepath.Join(dir, f.Name())
+		}
+	}
+	return last, nil
+}
+
+// cutTail removes an unfinished entry from the end of a log: a write of which the
+// kernel took a part when the process was killed, or the machine crashed. An entry is a
+// varint with its length, and its bytes.
+func cutTail(dir string) error {
+	path, err := lastSegment(dir)
+	if err != nil || path == "" {
+		return err
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	whole := 0
+	for {
+		n, used := binary.Uvarint(b[whole:])
+		if used <= 0 || n > uint64(len(b)-whole-used) {
+			break
+		}
+		whole += used + int(n)
+	}
+	return os.Truncate(path, int64(whole))
+}
+
+// append writes entries, given by their ends in data, and returns the index of the
+// first. After an error the log must be closed and opened again.
+func (l *entryLog) append(data []byte, ends []int) (first uint64, err error) {
+	var b wal.Batch
+	begin := 0
+	first = l.last + 1
+	for i, end := range ends {
+		b.Write(first+uint64(i), data[begin:end])
+		begin = end
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.log.WriteBatch(&b); err != nil {
+		return 0, err
+	}
+	l.last += uint64(len(ends))
+	return first, nil
+}
+
+// read calls f with the entries from index first on, until it returns false or there
+// are no more. f may not keep what it gets.
+func (l *entryLog) read(first uint64, f func(index uint64, entry []byte) bool) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	begin, err := l.log.FirstIndex()
+	if err != nil {
+		return err
+	}
+	for i := max(first, begin); i <= l.last; i++ {
+		b, err := l.log.Read(i)
+		if err != nil {
+			return fmt.Errorf("entry %d: %w", i, err)
+		}
+		if !f(i, b) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// dropTo removes the entries up to an index.
+func (l *entryLog) dropTo(index uint64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	begin, err := l.log.FirstIndex()
+	if err != nil || index < begin {
+		return err
+	}
+	return l.log.TruncateFront(index + 1)
+}
+
+// sync makes what was appended survive a crash of the machine. It does not hold up the
+// others: the library's own would.
+func (l *entryLog) sync() error {
+	path, err := lastSegment(l.dir)
+	if err != nil || path == "" {
+		return err
+	}
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // it was replaced just now, by one that is on disk
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+func (l *entryLog) close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.log.Close()
+}

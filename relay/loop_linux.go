@@ -1,0 +1,419 @@
+package relay
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	slabSize   = 1024
+	maxEvents  = 256
+	wakeKey    = -1 // of the eventfd among the events
+	pairEvents = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET
+)
+
+// loop carries links between kernel sockets in one goroutine. It owns their
+// descriptors.
+type loop struct {
+	epoll, wake int
+	idle        *wheel // nil without an idle timeout
+	born        time.Time
+
+	// Of the goroutine.
+	buffer  []byte
+	events  []unix.EpollEvent
+	slabs   [][]pair
+	links   []*Link // by slot; nil for a free one
+	free    uint32  // first free slot, or noSlot
+	pipes   pipes
+	spilled map[uint64][]byte // pending bytes for which there was no pipe
+	again   []uint32          // slots that have more to do, with their direction
+	batch   []uint32          // spare memory of again
+	now     int64             // by clock, when the last events came; 0 without an idle timeout
+
+	mu       sync.Mutex // guards the rest
+	starts   []newLink
+	cuts     []*Link
+	open     bool // wake is usable
+	stopped  bool
+	signaled bool
+}
+
+// newLink is a link on its way to the loop.
+type newLink struct {
+	link *Link
+	fd   [2]int32
+}
+
+// noSlot is the index of no slot.
+const noSlot = ^uint32(0)
+
+func newLoop(idle time.Duration) *loop {
+	l := &loop{free: noSlot, born: time.Now(), pipes: pipes{limit: maxPipes}}
+	if idle > 0 {
+		l.idle = newWheel(idle)
+	}
+	return l
+}
+
+// prepare opens what run needs.
+func (l *loop) prepare() error {
+	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("relayer: epoll: %w", err)
+	}
+	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		unix.Close(ep)
+		return fmt.Errorf("relayer: eventfd: %w", err)
+	}
+	// Edge-triggered: each write to the eventfd is an event, and it is never read.
+	if err := unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, wake, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: wakeKey}); err != nil {
+		unix.Close(wake)
+		unix.Close(ep)
+		return fmt.Errorf("relayer: epoll: %w", err)
+	}
+	l.epoll, l.wake = ep, wake
+	l.buffer, l.events = make([]byte, bufferedMax), make([]unix.EpollEvent, maxEvents)
+	l.spilled = map[uint64][]byte{}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.open = true
+	l.wakeLocked() // for links that were started before
+	return nil
+}
+
+// close closes what prepare opened; links that were never taken up are cut.
+func (l *loop) close() {
+	l.mu.Lock()
+	was := l.open
+	l.open, l.stopped = false, true
+	starts := l.starts
+	l.starts, l.cuts = nil, nil
+	l.mu.Unlock()
+	for _, s := range starts {
+		s.refuse()
+	}
+	if was {
+		l.pipes.close()
+		unix.Close(l.wake)
+		unix.Close(l.epoll)
+	}
+}
+
+// start takes over the descriptors of two connections and hands them to run; false
+// means that it could not, and nothing has changed.
+func (l *loop) start(link *Link, a, b *net.TCPConn) bool {
+	afd, ok := duplicate(a)
+	if !ok {
+		return false
+	}
+	bfd, ok := duplicate(b)
+	if !ok {
+		closeFD(afd)
+		return false
+	}
+	// The runtime's poller forgets its descriptors before run registers ours.
+	_ = a.Close()
+	_ = b.Close()
+	s := newLink{link, [2]int32{afd, bfd}}
+	link.slot = noSlot
+	if !l.enqueue(s) {
+		s.refuse()
+	}
+	return true
+}
+
+// enqueue gives a link to run; false means that the loop has stopped.
+func (l *loop) enqueue(s newLink) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.stopped {
+		return false
+	}
+	l.starts = append(l.starts, s)
+	l.wakeLocked()
+	return true
+}
+
+// refuse cuts a link that no loop takes up.
+func (s newLink) refuse() {
+	abortFD(s.fd[0])
+	abortFD(s.fd[1])
+	s.link.done(Result{Cause: Cut, Err: ErrStopped})
+}
+
+// duplicate returns a second descriptor of a connection, without blocking mode.
+func duplicate(c *net.TCPConn) (fd int32, ok bool) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0, false
+	}
+	err = raw.Control(func(old uintptr) {
+		n, err := unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0)
+		fd, ok = int32(n), err == nil
+	})
+	return fd, ok && err == nil
+}
+
+// cut has the loop cut a link; the first reason counts.
+func (l *loop) cut(link *Link, why error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.stopped || link.isCut {
+		return
+	}
+	link.isCut, link.why = true, why
+	l.cuts = append(l.cuts, link)
+	l.wakeLocked()
+}
+
+// stop has run cut all links and return.
+func (l *loop) stop() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stopped = true
+	l.wakeLocked()
+}
+
+func (l *loop) wakeLocked() {
+	if !l.open || l.signaled {
+		return
+	}
+	l.signaled = true
+	var one = [8]byte{1}
+	_, _ = unix.Write(l.wake, one[:]) // fails only when the counter is full, and then it is awake
+}
+
+// run carries links until stop.
+func (l *loop) run() error {
+	for {
+		n, err := l.wait()
+		if err != nil {
+			l.cutAll(err)
+			return fmt.Errorf("relayer: epoll: %w", err)
+		}
+		if l.idle != nil {
+			l.now = l.clock()
+		}
+		wake := false
+		for i := range l.events[:n] {
+			ev := &l.events[i]
+			if ev.Fd == wakeKey {
+				wake = true
+				continue
+			}
+			l.handle(ev)
+		}
+		l.goOn()
+		if l.idle != nil {
+			l.expire()
+		}
+		// Slots are given out here only, after the last event that may mean their
+		// former owner.
+		if wake && l.orders() {
+			l.cutAll(ErrStopped)
+			return nil
+		}
+	}
+}
+
+// wait returns how many events have come. It blocks in the way that the Go scheduler
+// knows of only when there is nothing to do.
+func (l *loop) wait() (int, error) {
+	n, e := epollNow(l.epoll, l.events)
+	if n > 0 && e == 0 || len(l.again) > 0 {
+		return max(n, 0), nil
+	}
+	// Let others run first: in a process with both ends of a link they are about to
+	// make the next event, and a thread that blocks costs a hand-over.
+	runtime.Gosched()
+	if n, e = epollNow(l.epoll, l.events); n > 0 && e == 0 {
+		return n, nil
+	}
+	for {
+		timeout := -1
+		if l.idle != nil {
+			timeout = l.idle.wait(l.clock())
+		}
+		n, err := unix.EpollWait(l.epoll, l.events, timeout)
+		if !errors.Is(err, unix.EINTR) {
+			return n, err
+		}
+	}
+}
+
+// clock returns the ns since the loop was made.
+func (l *loop) clock() int64 { return int64(time.Since(l.born)) }
+
+func (l *loop) at(i uint32) *pair { return &l.slabs[i/slabSize][i%slabSize] }
+
+// handle carries out what an event allows.
+func (l *loop) handle(ev *unix.EpollEvent) {
+	i, s := uint32(ev.Fd)>>1, int(ev.Fd&1)
+	p := l.at(i)
+	if l.links[i] == nil || p.generation != uint32(ev.Pad) {
+		return // of a socket that is closed here, and for a moment open in a child
+	}
+	sock := &p.side[s]
+	failure := ev.Events&(unix.EPOLLERR|unix.EPOLLHUP) != 0
+	if failure {
+		sock.failed = true
+	}
+	if failure || ev.Events&unix.EPOLLRDHUP != 0 {
+		sock.over = true
+	}
+	if failure || ev.Events&(unix.EPOLLIN|unix.EPOLLRDHUP) != 0 {
+		sock.readable = true
+		if l.turn(i, p, s) == ended {
+			return
+		}
+	}
+	if failure || ev.Events&unix.EPOLLOUT != 0 {
+		sock.writable = true
+		// Without anything to write the other direction has nothing to do.
+		if h := &p.half[1-s]; h.pending > 0 || h.eof || p.side[1-s].readable {
+			l.turn(i, p, 1-s)
+		}
+	}
+}
+
+// turn pumps a direction and queues it if there is more.
+func (l *loop) turn(i uint32, p *pair, d int) outcome {
+	o := l.pump(i, p, d)
+	switch {
+	case o == more && !p.half[d].queued:
+		p.half[d].queued = true
+		l.again = append(l.again, i<<1|uint32(d))
+	case o == waits && p.side[d].failed:
+		// Nobody reads from a side that has sent FIN, nor from one whose other side
+		// takes nothing: a reset of it shows here only.
+		if e := socketError(p.fd[d]); e != 0 {
+			return l.failed(i, p, d, "poll", e)
+		}
+		p.side[d].failed = false // both its directions have ended in order
+	}
+	return o
+}
+
+// goOn gives the directions that had more to do another turn.
+func (l *loop) goOn() {
+	if len(l.again) == 0 {
+		return
+	}
+	l.again, l.batch = l.batch[:0], l.again
+	for _, k := range l.batch {
+		i, d := k>>1, int(k&1)
+		p := l.at(i)
+		if l.links[i] == nil || !p.half[d].queued {
+			continue
+		}
+		p.half[d].queued = false
+		l.turn(i, p, d)
+	}
+}
+
+// orders takes up new links and cuts others, and reports whether it was told to stop.
+func (l *loop) orders() (stop bool) {
+	l.mu.Lock()
+	starts, cuts := l.starts, l.cuts
+	l.starts, l.cuts, l.signaled = nil, nil, false
+	stop = l.stopped
+	l.mu.Unlock()
+	for _, s := range starts {
+		l.add(s)
+	}
+	for _, link := range cuts {
+		if i := link.slot; i != noSlot {
+			l.abort(i, l.at(i), Cut, link.why)
+		}
+	}
+	return stop
+}
+
+// add registers a link.
+func (l *loop) add(s newLink) {
+	i := l.free
+	if i == noSlot {
+		i = l.grow()
+	}
+	p := l.at(i)
+	l.free = p.next
+	generation := p.generation
+	*p = pair{fd: s.fd, generation: generation, tick: noTick}
+	for d := range 2 {
+		p.half[d].pipe = noPipe
+		p.side[d].writable = true
+	}
+	l.links[i], s.link.slot = s.link, i
+	if l.idle != nil {
+		p.moved = l.clock()
+		l.idle.add(l, i, p)
+	}
+	for side, fd := range s.fd {
+		ev := unix.EpollEvent{Events: pairEvents, Fd: int32(i<<1) | int32(side), Pad: int32(generation)}
+		if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, int(fd), &ev); err != nil {
+			e, _ := err.(syscall.Errno)
+			l.failed(i, p, side, "epoll_ctl", e)
+			return
+		}
+	}
+}
+
+// grow adds a slab and returns its first slot, the others behind it.
+func (l *loop) grow() uint32 {
+	first := uint32(len(l.links))
+	slab := make([]pair, slabSize)
+	for k := range slab {
+		slab[k].next = first + uint32(k) + 1
+	}
+	slab[slabSize-1].next = noSlot
+	l.slabs = append(l.slabs, slab)
+	l.links = append(l.links, make([]*Link, slabSize)...)
+	return first
+}
+
+// remove frees the slot of a pair whose sockets are closed and tells its owner.
+func (l *loop) remove(i uint32, p *pair, c Cause, err error) {
+	for d := range 2 {
+		h := &p.half[d]
+		if h.pending > 0 && h.pipe == noPipe {
+			delete(l.spilled, spillKey(i, d))
+		}
+		l.unpipe(h)
+		h.queued = false
+	}
+	if l.idle != nil {
+		l.idle.remove(l, p)
+	}
+	link := l.links[i]
+	l.links[i], link.slot = nil, noSlot
+	p.generation++
+	p.next, l.free = l.free, i
+	res := Result{Cause: c, Err: err}
+	res.AToB, res.BToA = link.Bytes()
+	link.done(res)
+}
+
+// cutAll cuts every link.
+func (l *loop) cutAll(why error) {
+	for i, link := range l.links {
+		if link != nil {
+			l.abort(uint32(i), l.at(uint32(i)), Cut, why)
+		}
+	}
+}
+
+// expire cuts the links over which nothing moved for the idle timeout.
+func (l *loop) expire() {
+	for i := l.idle.due(l, l.now); i != noSlot; i = l.idle.due(l, l.now) {
+		l.abort(i, l.at(i), Idle, ErrIdle)
+	}
+}

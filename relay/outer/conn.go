@@ -1,0 +1,241 @@
+package outer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/simreach/simreach/internal/ident"
+	"github.com/simreach/simreach/manager"
+	"github.com/simreach/simreach/relay"
+)
+
+// conn is one connection of a client to one device: what the audit log has a
+// connection ID for. All but the fields under mu belongs to the goroutine that sets
+// it up, and to relay.Link's done afterwards.
+type conn struct {
+	relay  *Relay
+	port   *port
+	id     string
+	client netip.AddrPort
+	// carries is whether it is a client's connection that carries streams, which are
+	// connections of their own here.
+	carries bool
+
+	// Known at the latest when the manager was asked.
+	imsi       ident.IMSI
+	simID      string
+	device     netip.AddrPort
+	devicePort uint16
+	lapse      *time.Timer // cuts it before its entry expires; nil: nothing does
+
+	mu    sync.Mutex // guards the rest
+	why   error      // it was cut
+	reset func()     // interrupts setting up; nil: relayed
+	link  *relay.Link
+	last  func(alert byte) bool // tells a TLS client why it is cut; nil: there is nothing to tell
+	peer  peer                  // whom the client proved to be; zero: nobody asked
+}
+
+// newConn makes a connection that reset interrupts while it is being set up. It must
+// come to an end by over.
+func (r *Relay) newConn(p *port, client netip.AddrPort, carries bool, reset func()) (c *conn, full bool) {
+	r.conns.Add(1)
+	r.all.Add(1)
+	o := &p.opening
+	c = &conn{
+		relay: r, port: p, id: newID(time.Now()), client: client, reset: reset,
+		imsi: o.IMSI, simID: o.SIMID, devicePort: o.DevicePort, carries: carries,
+	}
+	return c, p.add(c)
+}
+
+// newID returns a ULID. It names things and is no secret.
+func newID(now time.Time) string {
+	var id ulid.ULID
+	_ = id.SetTime(ulid.Timestamp(now)) // fails only after the year 10889
+	a, b := rand.Uint64(), rand.Uint32()
+	for i := range 8 {
+		id[6+i] = byte(a >> (8 * i))
+	}
+	id[14], id[15] = byte(b), byte(b>>8)
+	return id.String()
+}
+
+// over forgets c when nothing of it lives any more.
+func (c *conn) over() {
+	if c.lapse != nil {
+		c.lapse.Stop()
+	}
+	c.port.remove(c)
+	c.relay.all.Add(-1)
+	c.relay.conns.Done()
+}
+
+// cut ends c at once, for why; only the first call counts.
+func (c *conn) cut(why error) {
+	c.mu.Lock()
+	if c.why != nil {
+		c.mu.Unlock()
+		return
+	}
+	c.why = why
+	link, reset, last := c.link, c.reset, c.last
+	c.mu.Unlock()
+	switch {
+	case link != nil:
+		if e, ok := errors.AsType[ending](why); ok && last != nil {
+			last(alertFor(manager.Cause(e)))
+		}
+		link.Cut(why)
+	case reset != nil:
+		reset()
+	}
+}
+
+// ended returns why c was cut, if it was.
+func (c *conn) ended() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.why
+}
+
+// learn takes over what the manager said about the way.
+func (c *conn) learn(route manager.Route) {
+	c.device = route.Device
+	if route.IMSI != "" {
+		c.imsi = route.IMSI
+	}
+	if route.SIMID != "" {
+		c.simID = route.SIMID
+	}
+	if p := route.Device.Port(); p != 0 {
+		c.devicePort = p
+	}
+}
+
+// audit records one event of c (N7).
+func (c *conn) audit(t manager.AuditType, now time.Time, cause manager.Cause, up, down uint64) {
+	o := &c.port.opening
+	c.relay.deps.Auditor.Record(manager.AuditRecord{
+		ID: newID(now), Type: t, At: now.UTC().Truncate(time.Millisecond),
+		OperatorID: o.OperatorID, EntryID: o.EntryID, ConnectionID: c.id, IMSI: c.imsi, SIMID: c.simID,
+		RelayID: c.relay.cfg.ID, Source: c.client, Destination: c.device, DevicePort: c.devicePort, TLS: o.TLS,
+		Cause: cause, Up: up, Down: down,
+	})
+}
+
+// turnAway records that c is denied or refused. Telling the client is the caller's.
+func (c *conn) turnAway(d *denial) {
+	now := time.Now()
+	c.relay.tally(c.relay.denied, d.cause)
+	c.relay.metrics.denied(d.cause)
+	c.relay.log.Debug("client turned away", "entry", c.port.opening.EntryID, "conn", c.id, "client", c.client, "cause", d.cause, "error", d.err)
+	c.audit(d.cause.Denial(), now, d.cause, 0, 0)
+	c.audit(manager.AuditClosed, now, d.cause, 0, 0)
+}
+
+// begin relays between the client and the device, whom c.peer may reach, and owns
+// both from then on. It does nothing if c was cut meanwhile, or if credentials changed
+// since generation gen.
+func (c *conn) begin(client, device relay.Conn, who peer, gen uint64) (began bool) {
+	r := c.relay
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.why != nil || !r.credentials.still(who, gen) {
+		return false
+	}
+	c.peer, c.reset = who, nil
+	if t, ok := client.(*tlsConn); ok {
+		c.last = t.wire.last
+	}
+	now := time.Now()
+	c.audit(manager.AuditConnected, now, "", 0, 0)
+	r.opened.Add(1)
+	r.live.Add(1)
+	c.port.live.Add(1)
+	// done takes neither c.mu nor anything else that is held here.
+	c.link = r.relayer.Start(client, device, &c.port.counters, func(res relay.Result) {
+		c.finish(res)
+		c.over()
+	})
+	return true
+}
+
+func (c *conn) finish(res relay.Result) {
+	r := c.relay
+	c.port.live.Add(-1)
+	r.live.Add(-1)
+	cause := endCause(res)
+	r.tally(r.ended, cause)
+	r.metrics.ended(cause)
+	c.audit(manager.AuditClosed, time.Now(), cause, res.AToB, res.BToA)
+	r.log.Debug("connection ended", "entry", c.port.opening.EntryID, "conn", c.id, "client", c.client, "cause", cause, "up", res.AToB, "down", res.BToA, "error", res.Err)
+}
+
+// expireAt cuts c at a time that is earlier than its entry's expiry: devices of an
+// entry for several may have one of their own.
+func (c *conn) expireAt(at time.Time) {
+	if !at.IsZero() && at.Before(c.port.opening.Expires) {
+		c.lapse = time.AfterFunc(time.Until(at), func() { c.cut(errExpired) })
+	}
+}
+
+func remote(c net.Conn) netip.AddrPort {
+	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+		ap := a.AddrPort()
+		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	}
+	return netip.AddrPort{}
+}
+
+const (
+	lingerTime  = time.Second
+	lingerBytes = 64 << 10
+)
+
+// linger closes c so that what was written last arrives: a close while bytes of the
+// peer wait unread is a reset, which may overtake it.
+func linger(c relay.Conn) {
+	if c.CloseWrite() == nil {
+		_ = c.SetReadDeadline(time.Now().Add(lingerTime))
+		_, _ = io.CopyN(io.Discard, c, lingerBytes) // ends with the peer's FIN at the latest
+	}
+	_ = c.Close()
+}
+
+// allowed checks the source ranges (R13).
+func (c *conn) allowed(ranges []netip.Prefix) error {
+	if !(manager.Route{Ranges: ranges}).Allows(c.client.Addr()) {
+		return deny(manager.CauseSourceDenied, nil)
+	}
+	return nil
+}
+
+// resolve asks the manager for the way (R11, R12).
+func (c *conn) resolve(ctx context.Context, target string) (manager.Route, error) {
+	r := c.relay
+	begin := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.ResolveTimeout)
+	defer cancel()
+	route, err := r.deps.Resolver.Resolve(ctx, manager.ResolveRequest{
+		ConnectionID: c.id, Hit: c.port.opening.Address, Client: c.client, Target: target,
+	})
+	if err != nil {
+		return route, deny(resolveCause(err), fmt.Errorf("resolve: %w", err))
+	}
+	if route.EntryID != c.port.opening.EntryID {
+		return route, deny(manager.CauseUnknownEntry, nil) // the port has a new entry of which the command is under way
+	}
+	c.learn(route)
+	r.metrics.stage(stageResolve, begin)
+	return route, c.allowed(route.Ranges)
+}

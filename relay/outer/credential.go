@@ -1,0 +1,260 @@
+package outer
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"github.com/simreach/simreach/manager"
+)
+
+// maxCredentials bounds those that are remembered. Beyond, one is forgotten for each
+// new one, and asked for again when it is needed.
+const maxCredentials = 10_000
+
+// peer is whom a client proved to be.
+type peer struct {
+	credential manager.CredentialID // empty: nobody asked
+	serial     string               // of its certificate, as in manager.Credential
+}
+
+// credential is a manager.Credential, ready for handshakes. It never changes.
+type credential struct {
+	id      manager.CredentialID
+	revoked bool
+	serials map[string]bool
+	ca      *x509.Certificate // its key is the registered one
+	pool    *x509.CertPool
+	configs [2]*tls.Config // for one device, for several
+}
+
+// newCredential makes a credential that signatures are checked with under the
+// registered key, whatever the key in the CA's certificate is.
+func newCredential(c manager.Credential, s *tlsServer) (*credential, error) {
+	ca, err := x509.ParseCertificate(c.CA)
+	if err != nil {
+		return nil, fmt.Errorf("credential %s: CA certificate: %w", c.ID, err)
+	}
+	key, err := x509.ParsePKIXPublicKey(c.PublicKey)
+	if err != nil {
+		return nil, fmt.Errorf("credential %s: public key: %w", c.ID, err)
+	}
+	ca.PublicKey = key
+	out := &credential{id: c.ID, revoked: !c.Revoked.IsZero(), serials: map[string]bool{}, ca: ca, pool: x509.NewCertPool()}
+	out.pool.AddCert(ca)
+	for _, serial := range c.RevokedSerials {
+		out.serials[serial] = true
+	}
+	out.configs = s.configsFor(out)
+	return out, nil
+}
+
+// admits checks what can change after a handshake.
+func (c *credential) admits(p peer) error {
+	switch {
+	case c.revoked:
+		return errCredentialRevoked
+	case c.serials[p.serial]:
+		return errCertificateRevoked
+	}
+	return nil
+}
+
+func serialOf(cert *x509.Certificate) string { return strings.ToLower(cert.SerialNumber.Text(16)) }
+
+// credentials remembers what the manager said about credentials.
+type credentials struct {
+	resolver Resolver
+	flight   singleflight.Group
+	gen      atomic.Uint64 // grows when something is forgotten
+
+	mu    sync.Mutex // guards the rest
+	known map[manager.CredentialID]*credential
+}
+
+func newCredentials(r Resolver) *credentials {
+	return &credentials{resolver: r, known: map[manager.CredentialID]*credential{}}
+}
+
+// get returns a credential and the generation in which it is valid.
+func (cs *credentials) get(ctx context.Context, id manager.CredentialID, s *tlsServer) (*credential, uint64, error) {
+	gen := cs.gen.Load()
+	cs.mu.Lock()
+	c := cs.known[id]
+	cs.mu.Unlock()
+	if c != nil {
+		return c, gen, nil
+	}
+	v, err, _ := cs.flight.Do(fmt.Sprint(gen, " ", id), func() (any, error) {
+		m, err := cs.resolver.Credential(ctx, id)
+		if err != nil {
+			return nil, fmt.Errorf("credential %s: %w", id, err)
+		}
+		c, err := newCredential(m, s)
+		if err != nil {
+			return nil, err
+		}
+		cs.keep(c, gen)
+		return c, nil
+	})
+	if err != nil {
+		return nil, gen, err
+	}
+	c, ok := v.(*credential)
+	if !ok {
+		return nil, gen, errors.New("credential of another type")
+	}
+	return c, gen, nil
+}
+
+// keep remembers c unless something was forgotten since gen: what was asked before a
+// change may be older than the change.
+func (cs *credentials) keep(c *credential, gen uint64) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	if cs.gen.Load() != gen {
+		return
+	}
+	if len(cs.known) >= maxCredentials {
+		for id := range cs.known {
+			delete(cs.known, id)
+			break
+		}
+	}
+	cs.known[c.id] = c
+}
+
+// still reports whether nothing was forgotten since p was checked in generation gen.
+func (cs *credentials) still(p peer, gen uint64) bool {
+	return p.credential == "" || cs.gen.Load() == gen
+}
+
+func (cs *credentials) forget(id manager.CredentialID) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	cs.gen.Add(1)
+	delete(cs.known, id)
+}
+
+// forgetAll forgets and returns all.
+func (cs *credentials) forgetAll() []manager.CredentialID {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	cs.gen.Add(1)
+	ids := make([]manager.CredentialID, 0, len(cs.known))
+	for id := range cs.known {
+		ids = append(ids, id)
+	}
+	clear(cs.known)
+	return ids
+}
+
+// credential returns the one that c's entry asks for; nil if it asks for none.
+func (r *Relay) credential(ctx context.Context, c *conn) (*credential, uint64, error) {
+	id := c.port.opening.CredentialID
+	if id == "" {
+		return nil, 0, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.ResolveTimeout)
+	defer cancel()
+	cred, gen, err := r.credentials.get(ctx, id, r.server)
+	switch {
+	case err != nil && notFound(err):
+		return nil, 0, deny(manager.CauseCredentialRevoked, err)
+	case err != nil:
+		return nil, 0, deny(resolveCause(err), err)
+	case cred.revoked:
+		return nil, 0, deny(manager.CauseCredentialRevoked, nil)
+	}
+	return cred, gen, nil
+}
+
+func notFound(err error) bool {
+	e, ok := errors.AsType[*manager.Error](err)
+	return errors.Is(err, manager.ErrNotFound) || ok && e.Kind() == manager.KindNotFound
+}
+
+// recheckOne checks a peer with what the manager says now.
+func (r *Relay) recheckOne(ctx context.Context, p peer) (*credential, uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.ResolveTimeout)
+	defer cancel()
+	cred, gen, err := r.credentials.get(ctx, p.credential, r.server)
+	switch {
+	case err != nil && notFound(err):
+		return nil, 0, deny(manager.CauseCredentialRevoked, err)
+	case err != nil:
+		return nil, 0, deny(resolveCause(err), err)
+	}
+	if err := cred.admits(p); err != nil {
+		return nil, 0, denialOf(nil, err)
+	}
+	return cred, gen, nil
+}
+
+// recheckPause is the pause before a manager that did not answer is asked again.
+const recheckPause = 200 * time.Millisecond
+
+// recheck cuts the live connections that would no longer be let in, after their
+// credentials changed.
+func (r *Relay) recheck(life context.Context, ids ...manager.CredentialID) {
+	for _, id := range ids {
+		for _, c := range r.withCredential(id) {
+			r.recheckConn(life, c)
+		}
+	}
+}
+
+func (r *Relay) recheckConn(life context.Context, c *conn) {
+	for life.Err() == nil && c.ended() == nil {
+		c.mu.Lock()
+		who := c.peer
+		c.mu.Unlock()
+		_, _, err := r.recheckOne(life, who)
+		if err == nil {
+			return
+		}
+		d := denialOf(err, nil)
+		if d.cause == manager.CauseCredentialRevoked || d.cause == manager.CauseCertificateRevoked {
+			c.cut(ending(d.cause))
+			return
+		}
+		r.log.Warn("credential not known for now", "credential", who.credential, "error", err)
+		wait := time.NewTimer(recheckPause)
+		select {
+		case <-wait.C:
+		case <-life.Done():
+		}
+		wait.Stop()
+	}
+}
+
+// withCredential lists the connections that a credential let in.
+func (r *Relay) withCredential(id manager.CredentialID) (out []*conn) {
+	r.mu.Lock()
+	var ps []*port
+	for _, p := range r.entries {
+		if p.opening.CredentialID == id {
+			ps = append(ps, p)
+		}
+	}
+	r.mu.Unlock()
+	for _, p := range ps {
+		for _, c := range p.list() {
+			c.mu.Lock()
+			in := c.peer.credential == id
+			c.mu.Unlock()
+			if in {
+				out = append(out, c)
+			}
+		}
+	}
+	return out
+}

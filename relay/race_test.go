@@ -1,0 +1,6 @@
+//go:build race
+
+package relay
+
+// raced: the race detector allocates by itself.
+const raced = true

@@ -1,0 +1,88 @@
+package relay
+
+import "time"
+
+const (
+	wheelSlots = 64
+	// wheelTurn is how many ticks an idle timeout has: so much later than it may a link
+	// be cut.
+	wheelTurn = 60
+	noTick    = wheelSlots // of a pair that is not on the wheel
+)
+
+// wheel finds idle pairs. A pair stands in the slot of the tick at which it has been
+// idle for too long if nothing moves; when that tick comes it is cut, or put where it
+// belongs by then. Moving bytes costs nothing but a note of the time.
+type wheel struct {
+	limit, tick int64 // ns
+	heads       [wheelSlots]uint32
+	current     int64 // the tick that was looked at last
+	count       int
+}
+
+func newWheel(timeout time.Duration) *wheel {
+	w := &wheel{limit: int64(timeout), tick: max(int64(timeout)/wheelTurn, int64(time.Millisecond))}
+	for k := range w.heads {
+		w.heads[k] = noSlot
+	}
+	return w
+}
+
+// add puts a pair, which is not on the wheel, where p.moved says.
+func (w *wheel) add(l *loop, i uint32, p *pair) {
+	k := uint32((p.moved+w.limit)/w.tick+1) % wheelSlots
+	p.tick, p.previous, p.next = k, noSlot, w.heads[k]
+	if p.next != noSlot {
+		l.at(p.next).previous = i
+	}
+	w.heads[k] = i
+	w.count++
+}
+
+// remove takes a pair off the wheel if it is on it.
+func (w *wheel) remove(l *loop, p *pair) {
+	if p.tick == noTick {
+		return
+	}
+	if p.previous != noSlot {
+		l.at(p.previous).next = p.next
+	} else {
+		w.heads[p.tick] = p.next
+	}
+	if p.next != noSlot {
+		l.at(p.next).previous = p.previous
+	}
+	p.tick = noTick
+	w.count--
+}
+
+// due takes one pair off the wheel that is idle for too long; noSlot: there is none.
+func (w *wheel) due(l *loop, now int64) uint32 {
+	until := now / w.tick
+	w.current = max(w.current, until-wheelSlots)
+	for {
+		for i := w.heads[w.current%wheelSlots]; i != noSlot; {
+			p := l.at(i)
+			next := p.next
+			w.remove(l, p)
+			if p.moved+w.limit <= now {
+				return i
+			}
+			w.add(l, i, p)
+			i = next
+		}
+		if w.current >= until {
+			return noSlot
+		}
+		w.current++
+	}
+}
+
+// wait returns the milliseconds until the next tick, -1 while no pair is on the wheel.
+func (w *wheel) wait(now int64) int {
+	if w.count == 0 {
+		return -1
+	}
+	left := max((now/w.tick+1)*w.tick-now, 0)
+	return int((left + int64(time.Millisecond) - 1) / int64(time.Millisecond))
+}
