@@ -1,32 +1,16 @@
 package manager
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"maps"
 	"net/netip"
-	"slices"
-	"sync"
 	"time"
 )
 
 // commandQueue is how many commands may wait for a relay to take them. A relay
 // that falls further behind loses its session and starts over with a snapshot.
 const commandQueue = 4096
-
-type relayKey struct {
-	kind RelayKind
-	id   RelayID
-}
-
-// fleet is the set of attached relays.
-type fleet struct {
-	mu       sync.Mutex // guards the maps and every session's pending, lastID, live, counters
-	sessions map[string]*RelaySession
-	byRelay  map[relayKey]*RelaySession
-	closed   bool // Run has ended
-}
 
 // RelaySession is one attachment of a relay: from AttachRelay until End, until the
 // relay attaches again or until the manager stops. Next must be called from one
@@ -46,28 +30,15 @@ type RelaySession struct {
 	lastID   uint64
 	pending  map[uint64]chan Acknowledgement
 	live     int
-	opened   uint64
-	closed   uint64
-	denied   map[string]uint64
-	up, down uint64
-}
-
-// RelayStatus describes an attached relay.
-type RelayStatus struct {
-	ID       RelayID
-	Kind     RelayKind
-	Address  netip.AddrPort
-	Region   string
-	Since    time.Time
-	Live     int               // connections alive now
-	Opened   uint64            // connections that reached their device in this session
-	Closed   uint64            // of those, how many ended
-	Denied   map[string]uint64 // connections refused in this session, by cause
-	Up, Down uint64            // bytes of the connections that ended, from and to clients
+	draining bool
+	load     RelayLoad
+	rate     float64 // bytes per second
+	sequence int64   // RelayAttachment.Sequence; 0: not in the store yet
 }
 
 // AttachRelay registers a relay and starts its session. An earlier session of the
-// same relay ends with ErrReplaced.
+// same relay ends with ErrReplaced. One that drains lives beside the one that serves;
+// it replaces only an earlier session of the same process.
 //
 // Errors: CodeBadRelay, CodeNotReady.
 func (s *Service) AttachRelay(r Relay) (*RelaySession, error) {
@@ -83,21 +54,32 @@ func (s *Service) AttachRelay(r Relay) (*RelaySession, error) {
 		commands: make(chan Command, commandQueue),
 		done:     make(chan struct{}),
 		pending:  map[uint64]chan Acknowledgement{},
-		denied:   map[string]uint64{},
+		draining: r.Draining,
 	}
-	f, key := &s.fleet, relayKey{r.Kind, r.ID}
+	f, key := &s.fleet, rs.key()
 	f.mu.Lock()
 	if f.closed {
 		f.mu.Unlock()
 		return nil, NewError(CodeNotReady)
 	}
-	old := f.byRelay[key]
-	if old != nil {
-		f.endLocked(old, ErrReplaced)
+	replaced := false
+	for _, old := range f.ownLocked(key) {
+		if old.relay.Instance == r.Instance || !old.draining && !r.Draining {
+			replaced = f.endLocked(old, ErrReplaced) || replaced
+		}
 	}
-	f.sessions[rs.id], f.byRelay[key] = rs, rs
+	f.sessions[rs.id] = rs
+	if r.Draining {
+		rs.snapshotSent = true // it opens nothing any more
+	} else {
+		f.byRelay[key] = rs
+	}
+	f.movedLocked()
 	f.mu.Unlock()
-	s.log.Info("relay attached", "relay", r.ID, "kind", r.Kind, "address", r.Address, "replaced", old != nil)
+	if r.Draining {
+		s.repeatRevocations(rs)
+	}
+	s.log.Info("relay attached", "relay", r.ID, "kind", r.Kind, "address", r.Address, "draining", r.Draining, "replaced", replaced)
 	return rs, nil
 }
 
@@ -180,28 +162,6 @@ func (rs *RelaySession) Acknowledge(a Acknowledgement) {
 	}
 }
 
-// Report counts a connection event.
-func (rs *RelaySession) Report(e ConnectionEvent) {
-	f := &rs.svc.fleet
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	rs.live = e.Live
-	switch e.Kind {
-	case ConnectionOpened:
-		rs.opened++
-	case ConnectionClosed:
-		rs.closed++
-		rs.up += e.Up
-		rs.down += e.Down
-	case ConnectionDenied:
-		cause := e.Cause
-		if _, known := rs.denied[cause]; !known && len(rs.denied) >= 64 {
-			cause = "other" // a relay cannot grow this map without bound
-		}
-		rs.denied[cause]++
-	}
-}
-
 // End ends the session: the relay went away. Ending twice is harmless.
 func (rs *RelaySession) End() { rs.end(ErrSessionEnded) }
 
@@ -237,22 +197,30 @@ func (rs *RelaySession) hint(c Command) {
 
 // call queues a command and waits for the answer, ctx or the session's end.
 func (rs *RelaySession) call(ctx context.Context, c Command) (Acknowledgement, error) {
+	return rs.begin(c)(ctx)
+}
+
+// begin queues a command and returns a function, to be called once, that waits for the
+// answer, its context or the session's end.
+func (rs *RelaySession) begin(c Command) func(context.Context) (Acknowledgement, error) {
 	answer := make(chan Acknowledgement, 1)
 	id, err := rs.enqueue(c, answer)
-	if err != nil {
-		return Acknowledgement{}, err
-	}
-	select {
-	case a := <-answer:
-		return a, nil
-	case <-rs.done:
-		return Acknowledgement{}, rs.err()
-	case <-ctx.Done():
-		f := &rs.svc.fleet
-		f.mu.Lock()
-		delete(rs.pending, id)
-		f.mu.Unlock()
-		return Acknowledgement{}, ctx.Err()
+	return func(ctx context.Context) (Acknowledgement, error) {
+		if err != nil {
+			return Acknowledgement{}, err
+		}
+		select {
+		case a := <-answer:
+			return a, nil
+		case <-rs.done:
+			return Acknowledgement{}, rs.err()
+		case <-ctx.Done():
+			f := &rs.svc.fleet
+			f.mu.Lock()
+			delete(rs.pending, id)
+			f.mu.Unlock()
+			return Acknowledgement{}, ctx.Err()
+		}
 	}
 }
 
@@ -277,72 +245,17 @@ func (rs *RelaySession) enqueue(c Command, answer chan Acknowledgement) (uint64,
 	return c.ID, nil
 }
 
-func (f *fleet) endLocked(rs *RelaySession, cause error) bool {
-	if rs.cause != nil {
-		return false
-	}
-	rs.cause = cause
-	clear(rs.pending)
-	delete(f.sessions, rs.id)
-	if key := (relayKey{rs.relay.Kind, rs.relay.ID}); f.byRelay[key] == rs {
-		delete(f.byRelay, key)
-	}
-	close(rs.done)
-	return true
-}
-
-func (f *fleet) endAll() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.closed = true
-	for _, rs := range f.sessions {
-		f.endLocked(rs, ErrSessionEnded)
-	}
-}
-
-func (f *fleet) session(key relayKey) (*RelaySession, bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	rs, ok := f.byRelay[key]
-	return rs, ok
-}
-
-// outers returns the attached outer relays in the order of their IDs.
-func (f *fleet) outers() []*RelaySession {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	var out []*RelaySession
-	for _, rs := range f.byRelay {
-		if rs.relay.Kind == OuterRelay {
-			out = append(out, rs)
-		}
-	}
-	slices.SortFunc(out, func(a, b *RelaySession) int { return cmp.Compare(a.relay.ID, b.relay.ID) })
-	return out
-}
-
-func (rs *RelaySession) status() RelayStatus {
-	rs.svc.fleet.mu.Lock()
-	defer rs.svc.fleet.mu.Unlock()
-	return rs.statusLocked()
-}
+func (rs *RelaySession) key() relayKey { return relayKey{rs.relay.Kind, rs.relay.ID} }
 
 func (rs *RelaySession) statusLocked() RelayStatus {
-	return RelayStatus{
-		ID: rs.relay.ID, Kind: rs.relay.Kind, Address: rs.relay.Address, Region: rs.relay.Region, Since: rs.since,
-		Live: rs.live, Opened: rs.opened, Closed: rs.closed, Denied: maps.Clone(rs.denied), Up: rs.up, Down: rs.down,
+	st := RelayStatus{
+		ID: rs.relay.ID, Kind: rs.relay.Kind, Address: rs.relay.Address, Region: rs.relay.Region, Manager: rs.svc.instance, Draining: rs.draining,
+		Since: rs.since, Live: rs.live,
+		Rate: uint64(rs.rate), Load: rs.load,
 	}
-}
-
-func (f *fleet) status() []RelayStatus {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	out := make([]RelayStatus, 0, len(f.byRelay))
-	for _, rs := range f.byRelay {
-		out = append(out, rs.statusLocked())
+	if l := rs.load; !l.At.IsZero() {
+		st.Load.Denied = maps.Clone(l.Denied)
+		st.Opened, st.Closed, st.Denied, st.Up, st.Down = l.Opened, l.Opened-min(l.Opened, uint64(max(l.Live, 0))), maps.Clone(l.Denied), l.Up, l.Down
 	}
-	slices.SortFunc(out, func(a, b RelayStatus) int {
-		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.ID, b.ID))
-	})
-	return out
+	return st
 }

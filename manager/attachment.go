@@ -12,7 +12,11 @@ import (
 // is so when ctx ends: ok says whether it is attached. A device that is unknown to
 // the operator gives CodeUnknownSubscriber.
 func (s *Service) AwaitAttachment(ctx context.Context, op OperatorID, imsi ident.IMSI, attached bool) (at Attachment, ok bool, err error) {
-	if sub, known := s.registry.byIMSI[imsi]; !known || sub.OperatorID != op {
+	sub, err := s.subscriberByIMSI(context.WithoutCancel(ctx), imsi) // also when there is no time to wait
+	if err != nil {
+		return Attachment{}, false, err
+	}
+	if sub.OperatorID != op {
 		return Attachment{}, false, NewError(CodeUnknownSubscriber, string(imsi))
 	}
 	for {

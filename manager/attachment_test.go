@@ -22,7 +22,7 @@ func following(t *testing.T) (*manager.Service, *smf) {
 	return withDirectory(t, dir), s
 }
 
-// withDirectory is a manager that need not run: it is asked for attachments only.
+// withDirectory is a running manager that is asked for attachments only.
 func withDirectory(t *testing.T, dir manager.Directory) *manager.Service {
 	t.Helper()
 	st, err := store.Open(context.WithoutCancel(t.Context()), store.Config{Path: ":memory:"})
@@ -34,6 +34,15 @@ func withDirectory(t *testing.T, dir manager.Directory) *manager.Service {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var wg sync.WaitGroup
+	ctx, cancel := context.WithCancel(t.Context())
+	wg.Go(func() {
+		if err := m.Run(ctx); err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	t.Cleanup(func() { cancel(); wg.Wait() })
+	<-m.Ready()
 	return m
 }
 

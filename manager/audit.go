@@ -3,6 +3,8 @@ package manager
 import (
 	"context"
 	"net/netip"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/simreach/simreach/internal/ident"
@@ -55,13 +57,45 @@ type AuditQuery struct {
 	Failures   bool       // only those whose Cause is a failure: the error log (N9)
 }
 
+// AuditKey is the place of a record in the audit log, for AuditQuery.Before.
+func AuditKey(r AuditRecord) string { return strconv.FormatInt(r.At.UnixMilli(), 10) + "." + r.ID }
+
+// ParseAuditKey takes a key of AuditKey apart. CodeBadPageKey.
+func ParseAuditKey(key string) (at time.Time, id string, err error) {
+	text, id, ok := strings.Cut(key, ".")
+	ms, err := strconv.ParseInt(text, 10, 64)
+	if !ok || err != nil || id == "" || len(id) > 64 {
+		return time.Time{}, "", NewError(CodeBadPageKey)
+	}
+	return time.UnixMilli(ms).UTC(), id, nil
+}
+
 // AuditStore is the part of Store about the audit log.
 type AuditStore interface {
 	// AddAudit keeps records, once for each ID.
 	AddAudit(ctx context.Context, records []AuditRecord) error
-	// Audit lists records.
+	// Audit lists records. CodeBadPageKey.
 	Audit(ctx context.Context, q AuditQuery) ([]AuditRecord, error)
-	// PurgeAudit removes an operator's records from before a time, at most limit of
-	// them, and returns how many.
+	// PurgeAudit removes an operator's records from before a time, the oldest first, at
+	// most limit of them, and returns how many.
 	PurgeAudit(ctx context.Context, op OperatorID, before time.Time, limit int) (int, error)
+	// AuditOperators lists the operators that have records.
+	AuditOperators(ctx context.Context) ([]OperatorID, error)
+	// EntryOwner returns whose an entry is and on which relay, also of one that has
+	// ended while its CREATED record is kept. ErrNotFound.
+	EntryOwner(ctx context.Context, id EntryID) (OperatorID, RelayID, error)
+	// AddAuditExport counts bytes of records that an operator has read in a month
+	// ("YYYYMM"), and AuditExport returns how many there were.
+	AddAuditExport(ctx context.Context, op OperatorID, month string, bytes int64) error
+	AuditExport(ctx context.Context, op OperatorID, month string) (int64, error)
+}
+
+// ContractStore is the part of Store about what operators have subscribed to.
+type ContractStore interface {
+	// Contracts lists the names of an operator's contracts in ascending order.
+	Contracts(ctx context.Context, op OperatorID) ([]string, error)
+	// AddContract adds one unless it is there.
+	AddContract(ctx context.Context, op OperatorID, name string, at time.Time) error
+	// DeleteContract ends one. ErrNotFound.
+	DeleteContract(ctx context.Context, op OperatorID, name string) error
 }

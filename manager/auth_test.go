@@ -41,8 +41,8 @@ func TestAuthenticate(t *testing.T) {
 		if err != nil || cred.OperatorID != op1 || !strings.HasPrefix(cred.APIKey, "api-") || len(cred.APIKey) != 40 {
 			t.Fatalf("%s: %+v, %v; want credentials of %s", c.name, cred, err, op1)
 		}
-		if op, err := m.VerifyToken(cred.APIKey, cred.Token); err != nil || op != op1 {
-			t.Errorf("%s: VerifyToken = %q, %v", c.name, op, err)
+		if op, err := m.VerifyToken(t.Context(), cred.APIKey, cred.Token); err != nil || op != (manager.Principal{OperatorID: op1}) {
+			t.Errorf("%s: VerifyToken = %v, %v", c.name, op, err)
 		}
 	}
 }
@@ -78,15 +78,15 @@ func TestToken(t *testing.T) {
 			{"not a token", a.APIKey, "x", manager.CodeBadToken},
 			{"unsigned", a.APIKey, "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0." + parts[1] + ".", manager.CodeBadToken},
 		} {
-			_, err := m.VerifyToken(c.key, c.token)
+			_, err := m.VerifyToken(t.Context(), c.key, c.token)
 			wantCode(t, err, c.want, c.name)
 		}
 		<-time.After(time.Hour - time.Second)
-		if _, err := m.VerifyToken(a.APIKey, a.Token); err != nil {
+		if _, err := m.VerifyToken(t.Context(), a.APIKey, a.Token); err != nil {
 			t.Errorf("a second before it ends: %v", err)
 		}
 		<-time.After(time.Second)
-		_, err = m.VerifyToken(a.APIKey, a.Token)
+		_, err = m.VerifyToken(t.Context(), a.APIKey, a.Token)
 		wantCode(t, err, manager.CodeBadToken, "when it has ended")
 	})
 }
@@ -96,7 +96,7 @@ func TestNotReady(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = m.VerifyToken("k", "t")
+	_, err = m.VerifyToken(t.Context(), "k", "t")
 	wantCode(t, err, manager.CodeNotReady, "VerifyToken before Run")
 	_, err = m.AttachRelay(outerRelay("outer1", wide))
 	wantCode(t, err, manager.CodeNotReady, "AttachRelay before Run")

@@ -17,8 +17,9 @@ const (
 	Japanese
 )
 
-// Codes. COM: any request; AUT: authentication; NAP: entries and connections;
-// SEM: the device's session.
+// Codes. COM: any request; AUT: authentication; SAM: operators, users and what they
+// may do; NAP: entries and connections; SEM: the device's session; SIM, GRP, EVT, STA: SIMs,
+// groups, event handlers and statistics.
 const (
 	CodeInternal         Code = "COM0001"
 	CodeBadBody          Code = "COM0002"
@@ -29,11 +30,47 @@ const (
 	CodeBadPageKey       Code = "COM0007"
 	CodeNotReady         Code = "COM0008"
 	CodeBadQuery         Code = "COM0009"
+	CodeNotOffered       Code = "COM0010"
+	CodeRepeatedWrite    Code = "COM0011"
 
 	CodeAuthFailed      Code = "AUT0001"
 	CodeTokenRequired   Code = "AUT0002"
 	CodeBadToken        Code = "AUT0003"
 	CodeBadTokenTimeout Code = "AUT0004"
+	CodeNotPermitted    Code = "AUT0005"
+	CodeRootOnly        Code = "AUT0006"
+	CodeOTPRequired     Code = "AUT0007"
+	CodeOTPWrong        Code = "AUT0008"
+	CodeTooManyLogins   Code = "AUT0009"
+	CodeSwitchRefused   Code = "AUT0010"
+	CodeBadSwitch       Code = "AUT0011"
+	CodeBadResetToken   Code = "AUT0012"
+	CodeResetExpired    Code = "AUT0013"
+
+	CodeUnknownOperator Code = "SAM0001"
+	CodeUnknownUser     Code = "SAM0002"
+	CodeUserExists      Code = "SAM0003"
+	CodeBadUserName     Code = "SAM0004"
+	CodeUnknownRole     Code = "SAM0005"
+	CodeRoleExists      Code = "SAM0006"
+	CodeBadRoleID       Code = "SAM0007"
+	CodeRoleInUse       Code = "SAM0008"
+	CodeBadPermission   Code = "SAM0009"
+	CodeBadTrustPolicy  Code = "SAM0010"
+	CodeUnknownAuthKey  Code = "SAM0011"
+	CodeTooManyAuthKeys Code = "SAM0012"
+	CodeBadPassword     Code = "SAM0013"
+	CodeWrongPassword   Code = "SAM0014"
+	CodeNoPassword      Code = "SAM0015"
+	CodePasswordExists  Code = "SAM0016"
+	CodeMFAActive       Code = "SAM0017"
+	CodeMFANotRequested Code = "SAM0018"
+	CodeBadDescription  Code = "SAM0019"
+	CodeTooManyAccounts Code = "SAM0020"
+	CodeNoPermission    Code = "SAM0021"
+	CodeNoTrustPolicy   Code = "SAM0022"
+	CodeRoleNotAttached Code = "SAM0023"
+	CodeBadEmail        Code = "SAM0024"
 
 	CodeNoDestination     Code = "NAP0001"
 	CodeBadIMSI           Code = "NAP0002"
@@ -44,7 +81,6 @@ const (
 	CodeUnknownSIM        Code = "NAP0007"
 	CodeUnknownEntry      Code = "NAP0008"
 	CodeNoEntries         Code = "NAP0009"
-	CodeTLSUnsupported    Code = "NAP0010"
 	CodeBadService        Code = "NAP0011"
 	CodeBadProtocol       Code = "NAP0012"
 	CodeNoOuterRelay      Code = "NAP0013"
@@ -58,6 +94,26 @@ const (
 	CodeRelayNotAttached  Code = "NAP0023"
 	CodeBadRelay          Code = "NAP0024"
 	CodeRelayUnauthorised Code = "NAP0025"
+
+	CodeUnknownCredential  Code = "NAP0030"
+	CodeBadCredential      Code = "NAP0031"
+	CodeCredentialKey      Code = "NAP0032"
+	CodeManyCertificates   Code = "NAP0033"
+	CodeCredentialExpired  Code = "NAP0034"
+	CodeCredentialRevoked  Code = "NAP0035"
+	CodeBadSerial          Code = "NAP0036"
+	CodeTooManyCredentials Code = "NAP0037"
+
+	CodeBadContract Code = "NAP0040"
+	CodeNoContract  Code = "NAP0041"
+	CodeBadResource Code = "NAP0042"
+
+	CodeTargetsNeedTLS     Code = "NAP0050"
+	CodeTargetsAlone       Code = "NAP0051"
+	CodeTooManyTargets     Code = "NAP0052"
+	CodeTargetTwice        Code = "NAP0053"
+	CodeTooManyRequests    Code = "NAP0054"
+	CodeCredentialNeedsTLS Code = "NAP0055"
 
 	// Why a relayed connection failed: the error log shows these.
 	CodeConnDeviceReset          Code = "NAP0101"
@@ -94,6 +150,38 @@ const (
 	CodeConnFailed               Code = "NAP0132"
 
 	CodeDeviceOffline Code = "SEM0016"
+
+	// SIMs, groups, event handlers and statistics.
+	CodeSIMStatus            Code = "SIM0001"
+	CodeTerminationProtected Code = "SIM0002"
+	CodeBadSpeedClass        Code = "SIM0003"
+	CodeBadIMEI              Code = "SIM0004"
+	CodeNoIMEI               Code = "SIM0005"
+	CodeBadExpiry            Code = "SIM0006"
+	CodeNoExpiry             Code = "SIM0007"
+	CodeNoTag                Code = "SIM0008"
+	CodeBadTag               Code = "SIM0009"
+	CodeBadPing              Code = "SIM0010"
+	CodePingFailed           Code = "SIM0011"
+	CodeBadSearch            Code = "SIM0012"
+	CodeCoreAway             Code = "SIM0013"
+	CodeCoreRefused          Code = "SIM0014"
+	CodeUnknownSummary       Code = "SIM0015"
+
+	CodeUnknownGroup    Code = "GRP0001"
+	CodeBadNamespace    Code = "GRP0002"
+	CodeGroupTooLarge   Code = "GRP0003"
+	CodeNoConfiguration Code = "GRP0004"
+
+	CodeUnknownHandler    Code = "EVT0001"
+	CodeBadHandler        Code = "EVT0002"
+	CodeUnsupportedRule   Code = "EVT0003"
+	CodeUnsupportedAction Code = "EVT0004"
+	CodeTooManyHandlers   Code = "EVT0005"
+	CodeNotIgnored        Code = "EVT0006"
+
+	CodeBadPeriod Code = "STA0001"
+	CodeBadTimes  Code = "STA0002"
 )
 
 type codeText struct {
@@ -113,10 +201,47 @@ var codes = map[Code]codeText{
 	CodeNotReady:         {KindUnavailable, "The manager is starting.", "起動処理中です。"},
 	CodeBadQuery:         {KindInvalid, "The query parameter %s is not valid.", "クエリパラメータ %s が不正です。"},
 
+	CodeNotOffered:    {KindNotFound, "This testbed does not offer %s.", "このテストベッドでは %s を提供していません。"},
+	CodeRepeatedWrite: {KindConflict, "It was changed by another request at the same time.", "同時に別のリクエストで変更されました。"},
+
 	CodeAuthFailed:      {KindUnauthenticated, "Authentication failed.", "認証に失敗しました。"},
 	CodeTokenRequired:   {KindUnauthenticated, "The headers X-Soracom-API-Key and X-Soracom-Token are both required.", "X-Soracom-API-Key ヘッダーと X-Soracom-Token ヘッダーの両方が必要です。"},
 	CodeBadToken:        {KindUnauthenticated, "The API key or token is not valid or has expired.", "API キーまたはトークンが無効か、有効期限が切れています。"},
 	CodeBadTokenTimeout: {KindInvalid, "tokenTimeoutSeconds must be from 1 to %d.", "tokenTimeoutSeconds には 1 から %d までの値を指定してください。"},
+	CodeNotPermitted:    {KindForbidden, "You are not permitted to call %s.", "%s を呼び出す権限がありません。"},
+	CodeRootOnly:        {KindForbidden, "Only the root user may call %s.", "%s はルートユーザーのみ呼び出せます。"},
+	CodeOTPRequired:     {KindUnauthenticated, "A one-time password is required: mfaOTPCode.", "ワンタイムパスワード (mfaOTPCode) が必要です。"},
+	CodeOTPWrong:        {KindUnauthenticated, "The one-time password is not valid.", "ワンタイムパスワードが正しくありません。"},
+	CodeTooManyLogins:   {KindUnauthenticated, "There were too many attempts to log in. Try again later.", "ログインの試行が多すぎます。しばらくしてから再試行してください。"},
+	CodeSwitchRefused:   {KindInvalid, "You cannot switch to this user.", "このユーザーにスイッチできません。"},
+	CodeBadSwitch:       {KindInvalid, "operatorId and userName are required, and tokenTimeoutSeconds must be from %d to %d.", "operatorId と userName は必須です。tokenTimeoutSeconds には %d から %d までの値を指定してください。"},
+	CodeBadResetToken:   {KindInvalid, "The password reset token is not valid.", "パスワードリセットトークンが不正です。"},
+	CodeResetExpired:    {KindNotFound, "The password reset token has expired.", "パスワードリセットトークンの有効期限が切れています。"},
+
+	CodeUnknownOperator: {KindNotFound, "There is no operator with ID %s.", "オペレーター %s が見つかりません。"},
+	CodeUnknownUser:     {KindNotFound, "There is no user %s.", "ユーザー %s が見つかりません。"},
+	CodeUserExists:      {KindConflict, "There is already a user %s.", "ユーザー %s は既に存在します。"},
+	CodeBadUserName:     {KindInvalid, "A user name must have 1 to 128 letters, digits or any of _ + = , . @ - and start with a letter or digit.", "ユーザー名は英数字で始まる 1 から 128 文字の英数字または _ + = , . @ - で指定してください。"},
+	CodeUnknownRole:     {KindNotFound, "There is no role %s.", "ロール %s が見つかりません。"},
+	CodeRoleExists:      {KindConflict, "There is already a role %s.", "ロール %s は既に存在します。"},
+	CodeBadRoleID:       {KindInvalid, "A role ID must have 1 to 128 letters, digits or any of _ + = , . @ - and start with a letter or digit.", "ロール ID は英数字で始まる 1 から 128 文字の英数字または _ + = , . @ - で指定してください。"},
+	CodeRoleInUse:       {KindConflict, "The role %s is attached to users.", "ロール %s はユーザーに割り当てられています。"},
+	CodeBadPermission:   {KindInvalid, "The permission is not valid: %s.", "パーミッションが不正です: %s"},
+	CodeBadTrustPolicy:  {KindInvalid, "The trust policy is not valid: %s.", "信頼ポリシーが不正です: %s"},
+	CodeUnknownAuthKey:  {KindNotFound, "There is no authentication key %s.", "認証キー %s が見つかりません。"},
+	CodeTooManyAuthKeys: {KindConflict, "There are already %d authentication keys.", "認証キーが既に %d 個あります。"},
+	CodeBadPassword:     {KindInvalid, "A password must have %d to %d characters.", "パスワードは %d 文字から %d 文字で指定してください。"},
+	CodeWrongPassword:   {KindInvalid, "The current password is not right.", "現在のパスワードが正しくありません。"},
+	CodeNoPassword:      {KindNotFound, "The user has no password.", "ユーザーにはパスワードが設定されていません。"},
+	CodePasswordExists:  {KindConflict, "The user already has a password.", "ユーザーには既にパスワードが設定されています。"},
+	CodeMFAActive:       {KindConflict, "Multi-factor authentication is already active.", "多要素認証は既に有効です。"},
+	CodeMFANotRequested: {KindNotFound, "Multi-factor authentication has not been requested.", "多要素認証の登録が開始されていません。"},
+	CodeBadDescription:  {KindInvalid, "A description must have at most %d characters.", "説明は %d 文字以内で指定してください。"},
+	CodeTooManyAccounts: {KindConflict, "There are already %d of them.", "既に上限の %d 個に達しています。"},
+	CodeNoPermission:    {KindNotFound, "The user has no permission of its own.", "ユーザーに直接設定された権限はありません。"},
+	CodeNoTrustPolicy:   {KindNotFound, "The user has no trust policy.", "ユーザーに信頼ポリシーは設定されていません。"},
+	CodeRoleNotAttached: {KindNotFound, "The role %s is not attached to the user.", "ロール %s はユーザーに割り当てられていません。"},
+	CodeBadEmail:        {KindInvalid, "An email address is required.", "メールアドレスを指定してください。"},
 
 	CodeNoDestination:     {KindInvalid, "destination with an imsi or a simId is required.", "destination に imsi または simId を指定してください。"},
 	CodeBadIMSI:           {KindInvalid, "The IMSI is not valid: 6 to 15 digits are required.", "IMSI が不正です。6 桁から 15 桁の数字を指定してください。"},
@@ -127,12 +252,11 @@ var codes = map[Code]codeText{
 	CodeUnknownSIM:        {KindNotFound, "There is no SIM with ID %s.", "SIM ID %s の SIM が見つかりません。"},
 	CodeUnknownEntry:      {KindNotFound, "There is no port mapping at %s.", "%s のポートマッピングが見つかりません。"},
 	CodeNoEntries:         {KindNotFound, "There is no port mapping for %s.", "%s のポートマッピングはありません。"},
-	CodeTLSUnsupported:    {KindInvalid, "tlsRequired is not supported.", "tlsRequired は利用できません。"},
 	CodeBadService:        {KindInvalid, "destination.service %q is not supported.", "destination.service %q は利用できません。"},
 	CodeBadProtocol:       {KindInvalid, "Only TCP can be relayed, not %q.", "中継できるのは TCP のみです。%q は利用できません。"},
-	CodeNoOuterRelay:      {KindUnavailable, "No relay is available.", "利用可能な中継装置がありません。"},
-	CodeNoFreePort:        {KindUnavailable, "No relay has a free port.", "中継装置に空きポートがありません。"},
-	CodeRelayRefused:      {KindUnavailable, "The relay could not open the port.", "中継装置がポートを開けませんでした。"},
+	CodeNoOuterRelay:      {KindConflict, "No relay is available.", "利用可能な中継装置がありません。"},
+	CodeNoFreePort:        {KindConflict, "No relay has a free port.", "中継装置に空きポートがありません。"},
+	CodeRelayRefused:      {KindConflict, "The relay could not open the port.", "中継装置がポートを開けませんでした。"},
 	CodeBadEntryAddress:   {KindInvalid, "%q is not an IP address and port.", "%q は IP アドレスとポートではありません。"},
 
 	CodeEntryExpired:      {KindNotFound, "The port mapping has expired.", "ポートマッピングの有効期限が切れています。"},
@@ -142,7 +266,58 @@ var codes = map[Code]codeText{
 	CodeBadRelay:          {KindInvalid, "The relay's registration is not valid: %s.", "中継装置の登録内容が不正です: %s"},
 	CodeRelayUnauthorised: {KindUnauthenticated, "The relay's credentials are not valid.", "中継装置の認証に失敗しました。"},
 
+	CodeUnknownCredential:  {KindNotFound, "There is no credential with ID %s.", "認証情報 %s が見つかりません。"},
+	CodeBadCredential:      {KindInvalid, "The credential is not valid: %s.", "認証情報が不正です: %s"},
+	CodeCredentialKey:      {KindInvalid, "The public key is not that of the CA certificate.", "公開鍵が CA 証明書のものと一致しません。"},
+	CodeManyCertificates:   {KindInvalid, "Exactly one CA certificate is required, not %d.", "CA 証明書は 1 つだけ指定してください (%d 個指定されています)。"},
+	CodeCredentialExpired:  {KindInvalid, "The CA certificate has expired or is not yet in force.", "CA 証明書が有効期間外です。"},
+	CodeCredentialRevoked:  {KindInvalid, "The credential has been revoked.", "認証情報は失効しています。"},
+	CodeBadSerial:          {KindInvalid, "%q is not a certificate's serial number in hexadecimal.", "%q は 16 進数の証明書シリアル番号ではありません。"},
+	CodeTooManyCredentials: {KindInvalid, "There may be at most %d of them.", "登録できるのは最大 %d 個です。"},
+
+	CodeBadContract: {KindInvalid, "There is no contract with name %q.", "契約 %q はありません。"},
+	CodeNoContract:  {KindNotFound, "The operator has no contract %s.", "契約 %s は有効になっていません。"},
+	CodeBadResource: {KindInvalid, "resource_type must be Subscriber, with an IMSI as resource_id.", "resource_type には Subscriber、resource_id には IMSI を指定してください。"},
+
+	CodeTargetsNeedTLS:     {KindInvalid, "A port mapping for several devices requires TLS.", "複数デバイス向けのポートマッピングには TLS が必要です。"},
+	CodeTargetsAlone:       {KindInvalid, "A port mapping for several devices names them in its list of devices only.", "複数デバイス向けのポートマッピングでは、デバイスの一覧でのみデバイスを指定してください。"},
+	CodeTooManyTargets:     {KindInvalid, "A port mapping may be for at most %d devices.", "ポートマッピングのデバイスは最大 %d 個です。"},
+	CodeTargetTwice:        {KindInvalid, "The device with IMSI %s is listed twice with port %d.", "IMSI %s のデバイスのポート %d が重複しています。"},
+	CodeTooManyRequests:    {KindInvalid, "One request makes from 1 to %d port mappings.", "1 回のリクエストで作成できるポートマッピングは 1 個から %d 個です。"},
+	CodeCredentialNeedsTLS: {KindInvalid, "A credential requires TLS.", "認証情報を使うには TLS が必要です。"},
+
 	CodeDeviceOffline: {KindOffline, "The specified subscriber is offline.", "指定された回線はオフラインです。"},
+
+	CodeSIMStatus:            {KindConflict, "This is not possible for a SIM whose status is %s.", "ステータスが %s の SIM では実行できません。"},
+	CodeTerminationProtected: {KindConflict, "The SIM is protected from termination; call enable_termination first.", "解約プロテクションが有効です。先に enable_termination を実行してください。"},
+	CodeBadSpeedClass:        {KindInvalid, "speedClass must be one of %s.", "speedClass には %s のいずれかを指定してください。"},
+	CodeBadIMEI:              {KindInvalid, "imei must have 15 or 16 digits, and may end with |ANONYMOUS.", "imei には 15 桁または 16 桁の数字を指定してください。末尾に |ANONYMOUS を付けられます。"},
+	CodeNoIMEI:               {KindInvalid, "The device has no session that tells its IMEI; imei is required.", "セッションから IMEI を取得できません。imei を指定してください。"},
+	CodeBadExpiry:            {KindInvalid, "expiryTime must be in milliseconds, and expiryAction one of doNothing, deleteSession, deactivate, suspend and terminate.", "expiryTime にはミリ秒を、expiryAction には doNothing、deleteSession、deactivate、suspend、terminate のいずれかを指定してください。"},
+	CodeNoExpiry:             {KindNotFound, "The SIM has no expiry time.", "SIM に有効期限は設定されていません。"},
+	CodeNoTag:                {KindNotFound, "There is no tag %s.", "タグ %s はありません。"},
+	CodeBadTag:               {KindInvalid, "The tags are not valid: %s.", "タグが不正です: %s"},
+	CodeBadPing:              {KindInvalid, "numberOfPingRequests must be from 1 to 5 and timeoutSeconds from 1 to 3.", "numberOfPingRequests には 1 から 5、timeoutSeconds には 1 から 3 までの値を指定してください。"},
+	CodePingFailed:           {KindFailed, "The echo requests could not be sent.", "ping を送信できませんでした。"},
+	CodeBadSearch:            {KindInvalid, "The search is not valid: %s.", "検索条件が不正です: %s"},
+	CodeCoreAway:             {KindConflict, "The mobile core cannot be reached.", "コアネットワークに接続できません。"},
+	CodeCoreRefused:          {KindConflict, "The mobile core refused.", "コアネットワークに拒否されました。"},
+	CodeUnknownSummary:       {KindNotFound, "There is no summary %s.", "サマリー %s はありません。"},
+
+	CodeUnknownGroup:    {KindNotFound, "There is no group with ID %s.", "ID %s のグループが見つかりません。"},
+	CodeBadNamespace:    {KindInvalid, "The configuration is not valid: %s.", "設定が不正です: %s"},
+	CodeGroupTooLarge:   {KindInvalid, "The configuration of a group has at most %d bytes.", "グループの設定は最大 %d バイトです。"},
+	CodeNoConfiguration: {KindNotFound, "There is no such configuration.", "指定された設定はありません。"},
+
+	CodeUnknownHandler:    {KindNotFound, "There is no event handler with ID %s.", "ID %s のイベントハンドラーが見つかりません。"},
+	CodeBadHandler:        {KindInvalid, "The event handler is not valid: %s.", "イベントハンドラーが不正です: %s"},
+	CodeUnsupportedRule:   {KindInvalid, "The rule type %s is not supported here.", "ルールタイプ %s は利用できません。"},
+	CodeUnsupportedAction: {KindInvalid, "The action type %s is not supported here.", "アクションタイプ %s は利用できません。"},
+	CodeTooManyHandlers:   {KindConflict, "A target has at most %d event handlers.", "1 つの監視対象に設定できるイベントハンドラーは最大 %d 個です。"},
+	CodeNotIgnored:        {KindNotFound, "The event handler does not ignore IMSI %s.", "イベントハンドラーは IMSI %s を無視していません。"},
+
+	CodeBadPeriod: {KindInvalid, "period must be minutes, day or month, and for groups and operators day or month.", "period には minutes、day、month のいずれかを指定してください。グループとオペレーターでは day または month です。"},
+	CodeBadTimes:  {KindInvalid, "from and to are required, and from must not be after to.", "from と to は必須です。from は to より前の時刻にしてください。"},
 
 	CodeConnDeviceReset:          {KindUnavailable, "The device reset the connection.", "デバイスが接続をリセットしました。"},
 	CodeConnExpired:              {KindUnavailable, "The port mapping expired.", "ポートマッピングの有効期限が切れました。"},

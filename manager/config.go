@@ -3,6 +3,7 @@ package manager
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/simreach/simreach/internal/ident"
@@ -10,6 +11,9 @@ import (
 
 // MaxDuration is the longest an entry may live.
 const MaxDuration = 8 * time.Hour
+
+// defaultHeartbeat is Config.Heartbeat's.
+const defaultHeartbeat = 2 * time.Second
 
 // MaxTicketLifetime is the longest a ticket may be valid.
 const MaxTicketLifetime = 30 * time.Second
@@ -22,8 +26,18 @@ type Config struct {
 	Subscribers []SubscriberConfig `yaml:"subscribers"`
 	// InnerRelays says which inner relay stands at the N6 of which UPF.
 	InnerRelays []InnerRelayConfig `yaml:"inner_relays"`
-	// Policy chooses the outer relay (R5): "random". Empty: random.
+	// SIMs is what the manager does with them.
+	SIMs SIMConfig `yaml:"sims"`
+	// Policy chooses the outer relay (R5): "random", "region" (of the client, by
+	// Regions), "operator" (the client's carrier, by Carriers), "least-clients" or
+	// "least-traffic". Empty: random.
 	Policy string `yaml:"policy"`
+	// Regions says which region a client's address is in. The longest prefix wins. A
+	// client in none, or in one without a relay, gets any relay.
+	Regions []RegionConfig `yaml:"regions"`
+	// Carriers says whose network a client's address is in, and which relays serve it.
+	// The longest prefix wins. Other clients get any relay.
+	Carriers []CarrierConfig `yaml:"carriers"`
 	// DefaultDuration is the life of an entry that does not ask for one, in whole
 	// seconds, at most MaxDuration. 0: 30 minutes.
 	DefaultDuration time.Duration `yaml:"default_duration"`
@@ -35,9 +49,28 @@ type Config struct {
 	Quarantine time.Duration `yaml:"quarantine"`
 	// RelayTimeout is how long a relay may take to answer a command. 0: 3 s.
 	RelayTimeout time.Duration `yaml:"relay_timeout"`
+	// Heartbeat is how often a manager says that it and the relays attached to it are
+	// there, to others on its store. After five that are missed its relays count as
+	// gone. 0: 2 s on a store that several managers may use, else never. The clocks of
+	// managers must agree within a heartbeat or two.
+	Heartbeat time.Duration `yaml:"heartbeat"`
 	// TicketLifetime is how long an inner relay accepts a ticket, at most 30 s.
 	// 0: 15 s.
 	TicketLifetime time.Duration `yaml:"ticket_lifetime"`
+}
+
+// RegionConfig places addresses in a region, named as relays name theirs.
+type RegionConfig struct {
+	Region   string         `yaml:"region"`
+	Prefixes []netip.Prefix `yaml:"prefixes"`
+}
+
+// CarrierConfig is a network that clients come from.
+type CarrierConfig struct {
+	Name     string         `yaml:"name"` // for people
+	Prefixes []netip.Prefix `yaml:"prefixes"`
+	// Relays are the outer relays that serve it, of which a random one is taken.
+	Relays []RelayID `yaml:"relays"`
 }
 
 // OperatorConfig is a tenant.
@@ -65,8 +98,9 @@ type AuthKeyConfig struct {
 // SubscriberConfig is a SIM.
 type SubscriberConfig struct {
 	IMSI       string     `yaml:"imsi"`
-	SIMID      string     `yaml:"sim_id"` // empty: reachable by IMSI only
-	OperatorID OperatorID `yaml:"operator_id"`
+	SIMID      string     `yaml:"sim_id"`      // empty: reachable by IMSI only
+	OperatorID OperatorID `yaml:"operator_id"` // empty: nobody's, until it is registered
+	SIM        SIMSeed    `yaml:"sim"`         // what it starts with
 }
 
 // InnerRelayConfig places an inner relay.
@@ -87,6 +121,7 @@ func (c Config) withDefaults() Config {
 	set(&c.RelayTimeout, 3*time.Second)
 	set(&c.TicketLifetime, 15*time.Second)
 	c.Quarantine = max(c.Quarantine, 0)
+	c.SIMs = c.SIMs.withDefaults()
 	c.DefaultDuration = min(c.DefaultDuration, c.MaxDuration)
 	return c
 }
@@ -95,7 +130,7 @@ func (c Config) withDefaults() Config {
 func (c Config) Validate() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if _, err := newPolicy(c.Policy); err != nil {
+	if _, err := newPolicy(c); err != nil {
 		errs = append(errs, err)
 	}
 	seconds := func(name string, d, most time.Duration) {
@@ -106,10 +141,15 @@ func (c Config) Validate() error {
 	seconds("default_duration", c.DefaultDuration, MaxDuration)
 	seconds("max_duration", c.MaxDuration, MaxDuration)
 	seconds("ticket_lifetime", c.TicketLifetime, MaxTicketLifetime)
+	if c.Heartbeat < 0 {
+		bad("heartbeat %s: must not be negative", c.Heartbeat)
+	}
 	if c.RelayTimeout < 0 {
 		bad("relay_timeout %s: must not be negative", c.RelayTimeout)
 	}
 	owners := c.validateOperators(bad)
+	c.SIMs.validate(bad)
+	classes := c.SIMs.speedClasses()
 	imsis, sims := map[ident.IMSI]bool{}, map[string]bool{}
 	for _, s := range c.Subscribers {
 		imsi, err := ident.ParseIMSI(s.IMSI)
@@ -120,9 +160,10 @@ func (c Config) Validate() error {
 			bad("subscriber %s: listed twice", imsi)
 		case s.SIMID != "" && sims[s.SIMID]:
 			bad("subscriber %s: SIM ID %s is another's", imsi, s.SIMID)
-		case !owners[s.OperatorID]:
+		case s.OperatorID != "" && !owners[s.OperatorID]:
 			bad("subscriber %s: unknown operator %q", imsi, s.OperatorID)
 		}
+		s.validateSeed(classes, bad)
 		imsis[imsi], sims[s.SIMID] = true, true
 	}
 	upfs, inner := map[string]bool{}, map[RelayID]bool{}

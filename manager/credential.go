@@ -24,13 +24,22 @@ type Credential struct {
 	RevokedSerials []string
 }
 
+// CredentialQuery selects credentials of one operator in the order of their IDs.
+type CredentialQuery struct {
+	OperatorID OperatorID
+	After      CredentialID // only those behind this one; empty: from the first
+	Limit      int          // at most this many; 0: all
+}
+
 // CredentialStore is the part of Store about credentials.
 type CredentialStore interface {
 	AddCredential(ctx context.Context, c Credential) error
 	// Credential returns one, of any operator. ErrNotFound.
 	Credential(ctx context.Context, id CredentialID) (Credential, error)
-	// Credentials lists an operator's in the order of their IDs.
-	Credentials(ctx context.Context, op OperatorID) ([]Credential, error)
-	// UpdateCredential replaces one; all managers on the store are told. ErrNotFound.
-	UpdateCredential(ctx context.Context, c Credential) error
+	// Credentials lists what q selects.
+	Credentials(ctx context.Context, q CredentialQuery) ([]Credential, error)
+	// UpdateCredential changes the name, the revocation and the revoked serial numbers
+	// of one, and returns it; ChangeCredential follows. change may run several times; an
+	// error of it is returned and nothing is changed. ErrNotFound.
+	UpdateCredential(ctx context.Context, id CredentialID, change func(*Credential) error) (Credential, error)
 }

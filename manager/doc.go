@@ -8,13 +8,21 @@
 // (attached relays, sessions of devices) is held in memory and rebuilt from its
 // source after a restart.
 //
-// Goroutines: Service.Run owns one, the expiry loop; SessionDirectory.Run owns
-// none of its own beyond the caller's. All other methods run in their caller's
-// goroutine.
+// Several managers may share a store. What one of them stores the others learn from the
+// store's changes: a manager opens and closes, on the relays that are attached to it,
+// what any of them creates and deletes, and keeps the entries in memory for resolving.
+// Its attachments are in the store too, so that every manager knows the whole fleet.
+// While changes do not arrive a manager believes nothing that it kept.
 //
-// Locks: the store serialises what is durable. One mutex, fleet.mu, guards the
-// attached relays and the commands that await their acknowledgement; no store
-// access and no blocking happens under it.
+// Goroutines: Service.Run owns the expiry loop, the one that follows the store's
+// changes, one for each answer of a relay that another manager waits for, and those of
+// accounts, SIMs and attachments; SessionDirectory.Run owns none of its own beyond the
+// caller's. All other methods run in their caller's goroutine.
+//
+// Locks: the store serialises what is durable. fleet.mu guards the attached relays and
+// the commands that await their acknowledgement, peers.mu who waits for other managers,
+// entryTable.mu the entries in memory; no store access and no blocking happens under
+// them, and none is taken under another.
 //
 // The package does no network I/O: REST is manager/api, the relays' protocol is
 // manager/rpc, SQL is manager/store.

@@ -14,11 +14,14 @@ const (
 	KindInternal         Kind = iota // a fault of ours; the details are in the log
 	KindInvalid                      // the request is wrong and will stay wrong
 	KindUnauthenticated              // credentials or token missing, wrong or expired
+	KindForbidden                    // the caller is known but may not do this
 	KindNotFound                     // no such thing, or it belongs to somebody else
 	KindMethodNotAllowed             // the resource exists but not this operation
 	KindTooLarge                     // the request is too large
 	KindOffline                      // the device has no session now
 	KindUnavailable                  // a part of the platform is missing; trying again may help
+	KindConflict                     // right in itself, but not in the state that things are in
+	KindFailed                       // what was asked of a device or another party failed
 )
 
 // Error is a refusal with a stable code. Match it by code:
@@ -83,6 +86,7 @@ var (
 	ErrNotFound     = errors.New("not found")
 	ErrAddressTaken = errors.New("relay address and port are in use or in quarantine")
 	ErrNotAttached  = errors.New("no session")
+	ErrExists       = errors.New("it exists already")
 )
 
 // Sentinels between manager and relays.

@@ -2,6 +2,7 @@ package manager
 
 import (
 	"context"
+	"math"
 	"time"
 )
 
@@ -14,19 +15,23 @@ const (
 	expiryIdle = time.Minute
 )
 
-// pokeExpiry makes the expiry loop look at the store again: an entry was added
-// that may be the next to expire.
-func (s *Service) pokeExpiry() {
+// pokeExpiry makes the expiry loop look at the store again if an entry was added that
+// expires before it would look by itself.
+func (s *Service) pokeExpiry(expires time.Time) {
+	if expires.UnixMilli() >= s.nextLook.Load() {
+		return
+	}
 	select {
 	case s.wake <- struct{}{}:
 	default: // it will look anyway
 	}
 }
 
-// expireLoop removes entries when their time has come and tells their relays. The
-// relays cut on their own clocks as well (R16), so nothing depends on the message
-// being in time.
+// expireLoop removes entries when their time has come; their relays are told as the
+// change comes by. The relays cut on their own clocks as well (R16), so nothing depends
+// on the message being in time.
 func (s *Service) expireLoop(ctx context.Context) {
+	s.nextLook.Store(math.MaxInt64)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	failing := false
@@ -37,11 +42,13 @@ func (s *Service) expireLoop(ctx context.Context) {
 		case <-s.wake:
 		case <-timer.C:
 		}
+		s.nextLook.Store(math.MaxInt64) // an entry that comes while it looks wakes it again
 		wait, err := s.expire(ctx)
 		if err != nil && ctx.Err() == nil && !failing {
 			s.log.Error("expired entries not removed; trying again", "error", err)
 		}
 		failing = err != nil
+		s.nextLook.Store(time.Now().Add(wait).UnixMilli())
 		timer.Reset(wait)
 	}
 }
@@ -49,9 +56,19 @@ func (s *Service) expireLoop(ctx context.Context) {
 // expire removes what has expired and returns how long to wait for the next.
 func (s *Service) expire(ctx context.Context) (time.Duration, error) {
 	for {
+		next, err := s.store.NextExpiry(ctx)
+		if err != nil {
+			return expiryRetry, err
+		}
 		// Not truncated: an entry must not be found just after its millisecond
 		// and left until the next look.
 		t := time.Now().UTC()
+		switch {
+		case next.IsZero():
+			return expiryIdle, nil
+		case next.After(t):
+			return min(next.Sub(t), expiryIdle), nil
+		}
 		gone, err := s.store.DeleteExpired(ctx, t, t.Add(s.cfg.Quarantine), expiryBatch)
 		if err != nil {
 			return expiryRetry, err
@@ -59,20 +76,6 @@ func (s *Service) expire(ctx context.Context) (time.Duration, error) {
 		for _, e := range gone {
 			s.expired.Add(1)
 			s.log.Info("entry expired", "entry", e.ID, "operator", e.OperatorID, "imsi", e.IMSI, "relay", e.RelayID, "address", e.Address)
-			if relay, ok := s.fleet.session(relayKey{OuterRelay, e.RelayID}); ok {
-				relay.hint(Command{Kind: CommandClose, EntryID: e.ID, Reason: ReasonExpired})
-			}
 		}
-		if len(gone) == expiryBatch {
-			continue
-		}
-		next, err := s.store.NextExpiry(ctx)
-		if err != nil {
-			return expiryRetry, err
-		}
-		if next.IsZero() {
-			return expiryIdle, nil
-		}
-		return min(max(time.Until(next), 0), expiryIdle), nil
 	}
 }

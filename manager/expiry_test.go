@@ -16,11 +16,6 @@ func TestManyExpireAtOnce(t *testing.T) {
 	const n = 4200 // the queue has room for 4096
 	synctest.Test(t, func(t *testing.T) {
 		r := start(t, config())
-		relay, err := r.AttachRelay(outerRelay("outer1", manager.DefaultPorts()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer relay.End()
 		at := time.Now().UTC()
 		for i := range n {
 			e := manager.Entry{
@@ -32,6 +27,12 @@ func TestManyExpireAtOnce(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		synctest.Wait() // the manager knows of them before the relay comes, so that it opens none
+		relay, err := r.AttachRelay(outerRelay("outer1", manager.DefaultPorts()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer relay.End()
 		time.Sleep(2 * time.Minute) // nobody told the manager of them: it looks every minute
 		if s, err := r.Status(t.Context()); err != nil || s.Expired != n || s.Entries != 0 {
 			t.Errorf("status %+v, %v; want all %d expired", s, err, n)

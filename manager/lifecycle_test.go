@@ -58,7 +58,7 @@ func TestRestart(t *testing.T) {
 		if ports := r.openPorts(); len(ports) != 2 {
 			t.Errorf("snapshot has ports %v; want those of both entries", ports)
 		}
-		if op, err := again.VerifyToken(token.APIKey, token.Token); err != nil || op != op1 {
+		if op, err := again.VerifyToken(t.Context(), token.APIKey, token.Token); err != nil || op != (manager.Principal{OperatorID: op1}) {
 			t.Errorf("a token from before the restart: %q, %v; want it to be valid", op, err)
 		}
 		<-time.After(2 * time.Second)
@@ -151,11 +151,9 @@ func TestAttach(t *testing.T) {
 		if s, _ := m.Status(t.Context()); len(s.Relays) != 1 {
 			t.Errorf("relays %v; want the second session", s.Relays)
 		}
-		second.Report(manager.ConnectionEvent{Kind: manager.ConnectionOpened, Live: 1})
-		second.Report(manager.ConnectionEvent{Kind: manager.ConnectionClosed, Up: 3, Down: 4})
-		second.Report(manager.ConnectionEvent{Kind: manager.ConnectionDenied, Cause: "source-denied", Live: 2})
+		second.Load(manager.RelayLoad{Live: 2, Accepted: 4, Opened: 3, Up: 3, Down: 4, Denied: map[string]uint64{"source-denied": 1}, At: time.Now()})
 		s, _ := m.Status(t.Context())
-		if r := s.Relays[0]; r.Live != 2 || r.Opened != 1 || r.Closed != 1 || r.Up != 3 || r.Down != 4 || r.Denied["source-denied"] != 1 {
+		if r := s.Relays[0]; r.Live != 2 || r.Opened != 3 || r.Closed != 1 || r.Up != 3 || r.Down != 4 || r.Denied["source-denied"] != 1 {
 			t.Errorf("relay %+v; want what was reported", r)
 		}
 	})

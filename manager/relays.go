@@ -58,6 +58,10 @@ type Relay struct {
 	Ports    PortRange      // outer only
 	Region   string         // free text; empty: none
 	Live     int            // connections alive at the time of attaching
+	// Draining says that an outer relay finishes its connections beside its replacement,
+	// another process with the same ID: it is sent CommandClose and CommandCredential
+	// only, and the one that is replacing it stays attached.
+	Draining bool
 }
 
 // Validate returns CodeBadRelay for a registration that cannot work.
@@ -208,28 +212,6 @@ type Acknowledgement struct {
 type OpenFailure struct {
 	EntryID EntryID
 	Err     error
-}
-
-// EventKind is what happened to a relayed connection.
-type EventKind uint8
-
-// Events of connections.
-const (
-	ConnectionOpened EventKind = iota + 1 // the device was reached
-	ConnectionClosed                      // a connection that was opened ended
-	ConnectionDenied                      // the client was reset before it reached the device
-)
-
-// ConnectionEvent is an outer relay's report of one connection.
-type ConnectionEvent struct {
-	Kind         EventKind
-	EntryID      EntryID
-	ConnectionID string // empty when the manager was not reached
-	Client       netip.AddrPort
-	Cause        string // a stable word: closed, reset, expired, revoked, source-denied, device-refused...
-	Up, Down     uint64 // bytes from and to the client, on closing
-	At           time.Time
-	Live         int // connections alive on this relay after the event
 }
 
 // RelayLoad is what an outer relay tells about itself from time to time.

@@ -5,24 +5,29 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
 // Resolve answers an outer relay about a connection that hit one of its ports
 // (R11, R12): where the device of that entry is attached now, on what conditions
 // the client may reach it, and a ticket for the inner relay. The relay checks the
-// conditions.
+// conditions. On an entry for several devices the question names one of them, and the
+// conditions are those of the entry and the device together.
 //
 // Errors: CodeRelayNotAttached (the session is over), CodeUnknownEntry (no entry at
-// the address, or it is another relay's), CodeEntryExpired, CodeDeviceOffline,
-// CodeNoInnerRelay (none is configured for the device's UPF, or it is not
-// attached), CodeInternal.
+// the address, or it is another relay's), CodeEntryExpired, CodeConnUnknownTarget (the
+// entry is not for the device that is named, or names none where it must),
+// CodeCredentialRevoked, CodeUnknownCredential, CodeDeviceOffline, CodeNoInnerRelay (none is configured for the device's UPF, or it is
+// not attached), CodeInternal.
 func (rs *RelaySession) Resolve(ctx context.Context, q ResolveRequest) (Route, error) {
 	s, hit := rs.svc, q.Hit
-	if rs.err() != nil || rs.relay.Kind != OuterRelay {
+	if rs.ended() || rs.relay.Kind != OuterRelay {
 		return Route{}, NewError(CodeRelayNotAttached)
 	}
-	e, err := s.store.EntryByAddress(ctx, hit)
+	e, err := s.table.find(ctx, hit)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return Route{}, NewError(CodeUnknownEntry, hit)
@@ -30,32 +35,94 @@ func (rs *RelaySession) Resolve(ctx context.Context, q ResolveRequest) (Route, e
 		return Route{}, &Error{Code: CodeInternal, Err: fmt.Errorf("find entry at %s: %w", hit, err)}
 	case e.RelayID != rs.relay.ID:
 		return Route{}, NewError(CodeUnknownEntry, hit)
-	case e.Expired(time.Now()):
+	}
+	t, ok := e.target(q.Target)
+	if !ok {
+		return Route{}, NewError(CodeConnUnknownTarget)
+	}
+	r := Route{
+		EntryID: e.ID, ConnectionID: q.ConnectionID, OperatorID: e.OperatorID, IMSI: t.IMSI, SIMID: t.SIMID,
+		TLS: e.TLS, CredentialID: e.CredentialID, ProxyProtocol: e.ProxyProtocol, Ranges: e.Ranges, Expires: e.Expires,
+	}
+	if len(t.Ranges) > 0 {
+		r.Ranges = intersect(e.Ranges, t.Ranges)
+	}
+	if !t.Expires.IsZero() && t.Expires.Before(r.Expires) {
+		r.Expires = t.Expires
+	}
+	if !time.Now().Before(r.Expires) {
 		return Route{}, NewError(CodeEntryExpired)
 	}
-	at, err := s.dir.Lookup(ctx, e.IMSI)
+	if err := s.checkCredential(ctx, e.CredentialID); err != nil {
+		return Route{}, err
+	}
+	at, err := s.dir.Lookup(ctx, t.IMSI)
 	switch {
 	case errors.Is(err, ErrNotAttached):
 		return Route{}, NewError(CodeDeviceOffline)
 	case err != nil:
-		return Route{}, &Error{Code: CodeInternal, Err: fmt.Errorf("look up imsi-%s: %w", e.IMSI, err)}
+		return Route{}, &Error{Code: CodeInternal, Err: fmt.Errorf("look up imsi-%s: %w", t.IMSI, err)}
 	}
-	inner, ok := s.fleet.session(relayKey{InnerRelay, s.registry.innerOf[at.UPF]})
+	inner, ok := s.fleet.serving(relayKey{InnerRelay, s.registry.innerOf[at.UPF]})
 	if !ok {
 		return Route{}, NewError(CodeNoInnerRelay, at.UPF)
 	}
-	r := Route{
-		EntryID:      e.ID,
-		ConnectionID: newID(time.Now()),
-		Ranges:       e.Ranges,
-		Expires:      e.Expires,
-		Device:       netip.AddrPortFrom(at.Address, e.DevicePort),
-		InnerID:      inner.relay.ID,
-		Inner:        inner.relay.Address,
+	if r.ConnectionID == "" {
+		r.ConnectionID = newID(time.Now())
 	}
-	r.Ticket, err = s.signer.Load().ticket(r, inner.relay.Instance, s.cfg.TicketLifetime)
+	r.Device, r.InnerID, r.Inner = netip.AddrPortFrom(at.Address, t.DevicePort), inner.ID, inner.Address
+	r.Ticket, err = s.signer.Load().ticket(r, inner.Instance, s.cfg.TicketLifetime)
 	if err != nil {
 		return Route{}, &Error{Code: CodeInternal, Err: fmt.Errorf("sign ticket for entry %s: %w", e.ID, err)}
 	}
 	return r, nil
+}
+
+func (rs *RelaySession) ended() bool {
+	select {
+	case <-rs.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// target returns the device of an entry that a question names: "" for an entry for one;
+// "imsi-<digits>:<port>" or "<SIM ID>:<port>" for one of several.
+func (e *Entry) target(name string) (Target, bool) {
+	if !e.Many() {
+		return Target{IMSI: e.IMSI, SIMID: e.SIMID, DevicePort: e.DevicePort}, name == ""
+	}
+	device, digits, ok := strings.Cut(name, ":")
+	port, err := strconv.ParseUint(digits, 10, 16)
+	if !ok || err != nil || device == "" {
+		return Target{}, false
+	}
+	imsi, byIMSI := strings.CutPrefix(device, "imsi-")
+	for _, t := range e.Targets {
+		if t.DevicePort == uint16(port) && (byIMSI && string(t.IMSI) == imsi || !byIMSI && t.SIMID == device) {
+			return t, true
+		}
+	}
+	return Target{}, false
+}
+
+// intersect returns the addresses that are in both lists.
+func intersect(a, b []netip.Prefix) []netip.Prefix {
+	var both []netip.Prefix
+	for _, p := range a {
+		for _, q := range b {
+			if !p.Overlaps(q) {
+				continue
+			}
+			narrow := p // one of two that overlap contains the other
+			if q.Bits() > p.Bits() {
+				narrow = q
+			}
+			if !slices.Contains(both, narrow) {
+				both = append(both, narrow)
+			}
+		}
+	}
+	return both
 }

@@ -98,7 +98,7 @@ func TestTicket(t *testing.T) {
 			t.Errorf("valid for %v s; want at most 30", life)
 		}
 		ids[claims["jti"].(string)] = true
-		if _, err := m.VerifyToken("api-x", r.Ticket); err == nil {
+		if _, err := m.VerifyToken(t.Context(), "api-x", r.Ticket); err == nil {
 			t.Error("a ticket passes for an API token")
 		}
 	}

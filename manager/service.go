@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -18,6 +19,8 @@ type Deps struct {
 	Log       *slog.Logger // nil discards
 	Store     Store        // the owner closes it after Run returned
 	Directory Directory
+	Core      Core         // the mobile core; its zero value: none
+	Web       WebRequester // nil: event handlers make no web requests
 }
 
 // Service is the manager. Its methods may be called from any goroutine, and
@@ -30,15 +33,27 @@ type Service struct {
 	dir      Directory
 	registry *registry
 	policy   Policy
+	instance string // of this manager among those on the store
 	fleet    fleet
-	signer   atomic.Pointer[signer] // set once by Run
-	logins   chan struct{}          // bounds the logins that hash at one time
-	wake     chan struct{}          // tells the expiry loop to look again; capacity 1
-	ready    chan struct{}
-	expired  atomic.Uint64
+	peers    *peers
+	table    *entryTable
+	// heartbeat is how often the attachments go into the store; 0: never, for there is
+	// no other manager.
+	heartbeat time.Duration
+	listeners []func(context.Context, Change) // get every change from the goroutine that watches; set by New
+	signer    atomic.Pointer[signer]          // set once by Run
+	accounts  *accounts
+	wake      chan struct{} // tells the expiry loop to look again; capacity 1
+	nextLook  atomic.Int64  // when it looks by itself, in milliseconds since 1970
+	ready     chan struct{}
+	expired   atomic.Uint64
+
+	audit       auditState
+	credentials credentialCache
+	sims        *simState
 }
 
-// New checks cfg and deps. Secrets given in clear are hashed here.
+// New checks cfg and deps.
 func New(cfg Config, d Deps) (*Service, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("manager: %w", err)
@@ -49,31 +64,42 @@ func New(cfg Config, d Deps) (*Service, error) {
 	if d.Log == nil {
 		d.Log = slog.New(slog.DiscardHandler)
 	}
-	reg, err := newRegistry(cfg)
+	policy, err := newPolicy(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("manager: %w", err)
 	}
-	policy, err := newPolicy(cfg.Policy)
+	users, err := newAccounts(d.Log.With("nf", "manager"), d.Store, cfg.Operators)
 	if err != nil {
 		return nil, fmt.Errorf("manager: %w", err)
+	}
+	cfg = cfg.withDefaults()
+	heartbeat := cfg.Heartbeat
+	if heartbeat == 0 && d.Store.Shared() {
+		heartbeat = defaultHeartbeat
 	}
 	return &Service{
-		cfg:      cfg.withDefaults(),
-		log:      d.Log.With("nf", "manager"),
-		store:    d.Store,
-		dir:      d.Directory,
-		registry: reg,
-		policy:   policy,
-		fleet:    fleet{sessions: map[string]*RelaySession{}, byRelay: map[relayKey]*RelaySession{}},
-		logins:   make(chan struct{}, maxLogins),
-		wake:     make(chan struct{}, 1),
-		ready:    make(chan struct{}),
+		listeners: []func(context.Context, Change){func(_ context.Context, c Change) { users.changed(c) }},
+		cfg:       cfg,
+		log:       d.Log.With("nf", "manager"),
+		store:     d.Store,
+		dir:       d.Directory,
+		registry:  newRegistry(cfg),
+		policy:    policy,
+		instance:  newID(time.Now()),
+		fleet:     newFleet(),
+		peers:     newPeers(),
+		table:     &entryTable{store: d.Store},
+		heartbeat: heartbeat,
+		accounts:  users,
+		wake:      make(chan struct{}, 1),
+		ready:     make(chan struct{}),
+		sims:      newSIMState(cfg.SIMs, d.Core, d.Web),
 	}, nil
 }
 
-// Run loads the signing key, then removes entries as they expire until ctx ends.
-// On return every relay session has ended. It returns an error only if the store
-// fails at the start.
+// Run loads the signing key and the entries, follows the store's changes, and removes
+// entries as they expire, until ctx ends. On return every relay session has ended. It
+// returns an error only if the store fails at the start.
 func (s *Service) Run(ctx context.Context) error {
 	key, err := s.signingKey(ctx)
 	if err != nil {
@@ -82,10 +108,35 @@ func (s *Service) Run(ctx context.Context) error {
 		}
 		return fmt.Errorf("manager: signing key: %w", err)
 	}
-	s.signer.Store(newSigner(key))
-	close(s.ready)
-	s.expireLoop(ctx)
+	if err := s.accounts.seed(ctx); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("manager: seed accounts: %w", err)
+	}
+	if err := s.seedSIMs(ctx); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("manager: seed SIMs: %w", err)
+	}
+	var wg sync.WaitGroup
+	s.runSIMs(ctx, &wg)
+	wg.Go(func() { s.accounts.run(ctx) })
+	wg.Go(func() { s.purgeLoop(ctx) })
+	wg.Go(func() {
+		if err := s.store.Watch(ctx, func(c Change) { s.follow(ctx, c) }); err != nil {
+			s.log.Error("changes in the store are not followed any more", "error", err)
+			s.table.lost()
+		}
+	})
+	select {
+	case <-s.peers.synced:
+		s.signer.Store(newSigner(key))
+		close(s.ready)
+		if s.heartbeat > 0 {
+			wg.Go(func() { s.attachLoop(ctx) })
+		}
+		s.expireLoop(ctx)
+	case <-ctx.Done():
+	}
 	s.fleet.endAll()
+	wg.Wait() // then nobody begins anything that watched counts
+	s.peers.watched.Wait()
 	return nil
 }
 
@@ -107,10 +158,11 @@ func (s *Service) signingKey(ctx context.Context) (SigningKey, error) {
 
 // Status is a snapshot for people and tests.
 type Status struct {
-	Entries  int // in the store, of all operators
+	Instance string // names this manager among those on the store
+	Entries  int    // in the store, of all operators
 	Expired  uint64
-	Attached int // devices in the directory
-	Relays   []RelayStatus
+	Attached int           // devices in the directory
+	Relays   []RelayStatus // attached to any manager on the store
 }
 
 // Status returns a copy of the service's state. It asks the store for the number
@@ -120,7 +172,7 @@ func (s *Service) Status(ctx context.Context) (Status, error) {
 	if err != nil {
 		return Status{}, &Error{Code: CodeInternal, Err: fmt.Errorf("count entries: %w", err)}
 	}
-	return Status{Entries: n, Expired: s.expired.Load(), Attached: s.dir.Size(), Relays: s.fleet.status()}, nil
+	return Status{Instance: s.instance, Entries: n, Expired: s.expired.Load(), Attached: s.dir.Size(), Relays: s.fleet.status()}, nil
 }
 
 // now is the time as the store keeps it.

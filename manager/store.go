@@ -9,24 +9,51 @@ import (
 )
 
 // Store keeps what must survive a restart. All methods may be called from any
-// goroutine; each is one transaction. Times have millisecond precision.
-// Errors that are not named below are faults of the engine.
+// goroutine; each is one transaction, durable when it returns. Times have millisecond
+// precision. Errors that are not named are faults of the engine.
+//
+// Several managers may share one store: Watch tells each what the others changed.
 type Store interface {
-	// CreateEntry adds e. ErrAddressTaken: another entry has e.Address, or it is
-	// in quarantine at e.Created.
+	EntryStore
+	KeyStore
+	CredentialStore
+	AuditStore
+	ContractStore
+	AttachmentStore
+	AccountStore
+	SIMStore
+
+	// Watch calls f with every change from now on, one at a time, until ctx ends; then
+	// it returns nil. The first is a ChangeResync; a ChangeLost, when it cannot be told
+	// what changes, is followed by another. f may use the store.
+	Watch(ctx context.Context, f func(Change)) error
+	// Notify tells all managers on the store of changes that no other method tells.
+	Notify(ctx context.Context, changes ...Change) error
+	// Shared reports whether several managers may use the store at one time.
+	Shared() bool
+}
+
+// EntryStore is the part of Store about entries.
+type EntryStore interface {
+	// CreateEntry adds e, and its CREATED record to the audit log. ErrAddressTaken:
+	// another entry has e.Address, or it is in quarantine at e.Created.
+	// ChangeEntryCreated follows.
 	CreateEntry(ctx context.Context, e Entry) error
 	// EntryByAddress returns the entry at an address, expired or not. ErrNotFound.
 	EntryByAddress(ctx context.Context, a netip.AddrPort) (Entry, error)
 	// Entries lists what q selects, leaving out what has expired at now.
 	Entries(ctx context.Context, q EntryQuery, now time.Time) ([]Entry, error)
+	// AllEntries lists the entries of all operators that have not expired at now, in no
+	// order.
+	AllEntries(ctx context.Context, now time.Time) ([]Entry, error)
 	// RelayEntries lists the entries of an outer relay that have not expired at now.
 	RelayEntries(ctx context.Context, relay RelayID, now time.Time) ([]Entry, error)
-	// DeleteEntry removes an entry and keeps its address in quarantine until
-	// `until`. ErrNotFound.
+	// DeleteEntry removes an entry, with a DELETED record, and keeps its address in
+	// quarantine until `until`. ErrNotFound. ChangeEntryDeleted follows.
 	DeleteEntry(ctx context.Context, id EntryID, until time.Time) error
-	// DeleteExpired removes up to limit entries that have expired at now, keeps
-	// their addresses in quarantine until `until`, and returns them. Quarantine
-	// that ended before now is forgotten.
+	// DeleteExpired removes up to limit entries that have expired at now, with EXPIRED
+	// records, keeps their addresses in quarantine until `until`, and returns them. Quarantine
+	// that ended before now is forgotten. A ChangeEntryDeleted follows for each.
 	DeleteExpired(ctx context.Context, now, until time.Time, limit int) ([]Entry, error)
 	// NextExpiry returns when the next entry expires; the zero time if there is
 	// no entry.
@@ -36,7 +63,10 @@ type Store interface {
 	// TakenPorts returns the ports of a relay address that are in use or in
 	// quarantine at now, in ascending order.
 	TakenPorts(ctx context.Context, a netip.Addr, now time.Time) ([]uint16, error)
+}
 
+// KeyStore is the part of Store about signing keys.
+type KeyStore interface {
 	// SigningKeys returns the manager's signing keys, newest first.
 	SigningKeys(ctx context.Context) ([]SigningKey, error)
 	// AddSigningKey adds a key unless there is one already, and returns the

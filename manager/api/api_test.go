@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -46,6 +47,24 @@ func (nowhere) Lookup(context.Context, ident.IMSI) (manager.Attachment, error) {
 func (nowhere) Size() int                { return 0 }
 func (nowhere) Changed() <-chan struct{} { return nil }
 
+// logs keeps what is logged.
+type logs struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *logs) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(b)
+}
+
+func (l *logs) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
 // server is the REST interface of a manager with one outer relay that opens
 // whatever it is told.
 type server struct {
@@ -54,12 +73,16 @@ type server struct {
 	one    *api.Client // operator 1
 	two    *api.Client // operator 2
 
+	service  *manager.Service
 	requests func() uint64 // so far
 	stop     func()        // stops the server; harmless twice
+	logs     *logs         // all that was logged
 }
 
 func start(t *testing.T, relay bool) *server {
 	t.Helper()
+	logged := &logs{}
+	log := slog.New(slog.NewTextHandler(logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	st, err := store.Open(t.Context(), store.Config{Path: ":memory:"})
 	if err != nil {
 		t.Fatal(err)
@@ -74,7 +97,7 @@ func start(t *testing.T, relay bool) *server {
 			{IMSI: imsi1, SIMID: sim1, OperatorID: "OP0000000001"},
 			{IMSI: imsi2, OperatorID: "OP0000000002"},
 		},
-	}, manager.Deps{Store: st, Directory: nowhere{}})
+	}, manager.Deps{Log: log, Store: st, Directory: nowhere{}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +105,7 @@ func start(t *testing.T, relay bool) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv, err := api.New(api.Config{}, api.Deps{Listener: l, Manager: m})
+	srv, err := api.New(api.Config{}, api.Deps{Log: log, Listener: l, Manager: m})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,9 +143,11 @@ func start(t *testing.T, relay bool) *server {
 	})
 	<-srv.Ready()
 	s := &server{
+		service:  m,
 		requests: func() uint64 { return srv.Status().Requests },
 		stop:     func() { cancel(); <-stopped },
-		url:      "http://" + l.Addr().String(), client: &http.Client{Transport: transport},
+		logs:     logged,
+		url:      "http://" + l.Addr().String(), client: &http.Client{Transport: checked{t, transport}},
 	}
 	login := func(key string) *api.Client {
 		c, err := api.Client{URL: s.url, HTTP: s.client}.Login(t.Context(), api.AuthRequest{AuthKeyID: key, AuthKey: "secret-1"})
@@ -240,7 +265,6 @@ func TestErrors(t *testing.T) {
 		{"half a port", "POST", "/v1/port_mappings", dest(`{"imsi":"` + imsi1 + `","port":22.5}`), 400, manager.CodeBadPort},
 		{"a port beyond ports", "POST", "/v1/port_mappings", dest(`{"imsi":"` + imsi1 + `","port":1e300}`), 400, manager.CodeBadPort},
 		{"UDP", "POST", "/v1/port_mappings", dest(`{"imsi":"` + imsi1 + `","port":53,"protocol":"UDP"}`), 400, manager.CodeBadProtocol},
-		{"TLS", "POST", "/v1/port_mappings", with(`"tlsRequired":true`), 400, manager.CodeTLSUnsupported},
 		{"arc", "POST", "/v1/port_mappings", dest(`{"simId":"` + sim1 + `","port":22,"service":"arc"}`), 400, manager.CodeBadService},
 		{"no time", "POST", "/v1/port_mappings", with(`"duration":0`), 400, manager.CodeBadDuration},
 		{"8 hours and a second", "POST", "/v1/port_mappings", with(`"duration":28801`), 400, manager.CodeBadDuration},
@@ -256,7 +280,10 @@ func TestErrors(t *testing.T) {
 		{"delete port 0", "DELETE", "/v1/port_mappings/192.0.2.1/0", "", 400, manager.CodeBadEntryAddress},
 		{"limit 0", "GET", "/v1/port_mappings?limit=0", "", 400, manager.CodeBadLimit},
 		{"limit x", "GET", "/v1/port_mappings?limit=x", "", 400, manager.CodeBadLimit},
-		{"unknown path", "GET", "/v1/sims", "", 404, manager.CodeUnknownPath},
+		{"unknown path", "GET", "/v1/nothing", "", 404, manager.CodeUnknownPath},
+		{"a part of the API that is not offered", "GET", "/v1/lagoon/users", "", 404, manager.CodeNotOffered},
+		{"the same with a variable", "PUT", "/v1/lagoon/users/a%2Fb/email", "", 404, manager.CodeNotOffered},
+		{"one segment too many", "PUT", "/v1/lagoon/users/a/b/email", "", 404, manager.CodeUnknownPath},
 		{"outside of v1", "GET", "/", "", 404, manager.CodeUnknownPath},
 		{"unknown method", "PUT", "/v1/port_mappings", "", 405, manager.CodeMethodNotAllowed},
 		{"no GET of one", "GET", "/v1/port_mappings/192.0.2.1/40000", "", 405, manager.CodeMethodNotAllowed},
@@ -407,7 +434,7 @@ func TestPaging(t *testing.T) {
 func TestNoRelay(t *testing.T) {
 	s := start(t, false)
 	resp, body := s.do(t, "POST", "/v1/port_mappings", `{"destination":{"imsi":"`+imsi1+`","port":22}}`)
-	if resp.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, string(manager.CodeNoOuterRelay)) {
-		t.Errorf("without a relay: %s %s; want 503, trying again helps", resp.Status, body)
+	if resp.StatusCode != http.StatusConflict || !strings.Contains(body, string(manager.CodeNoOuterRelay)) {
+		t.Errorf("without a relay: %s %s; want 409: clients repeat a 503 for two minutes", resp.Status, body)
 	}
 }

@@ -15,6 +15,10 @@ import (
 // attachmentWait bounds how long the directory may be waited for.
 const attachmentWait = 10 * time.Second
 
+var directoryRoutes = []route{
+	{"GET", "/v1/simreach/directory/{imsi}", "Simreach:getDirectoryEntry", permitted, (*handler).attachment},
+}
+
 // Attachment is the answer of GET /v1/simreach/directory/{imsi}: where the device
 // is attached now.
 type Attachment struct {
@@ -57,7 +61,7 @@ func (h *handler) attachment(r *request) (int, any, error) {
 		case <-ctx.Done():
 		}
 	})
-	at, ok, err := h.manager.AwaitAttachment(ctx, r.operator, imsi, until)
+	at, ok, err := h.manager.AwaitAttachment(ctx, r.principal.OperatorID, imsi, until)
 	if err != nil {
 		return 0, nil, err
 	}

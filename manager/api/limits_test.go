@@ -110,7 +110,7 @@ func TestPaths(t *testing.T) {
 		{"GET", "/v1/port_mappings/subscribers/%0d%0aX-Evil:%201", 400},
 		{"GET", "/v1/port_mappings?last_evaluated_key=%0d%0aX-Evil:%201&limit=1", 200},
 		{"GET", "/v1/port_mappings?limit=99999999999999999999", 400},
-		{"GET", "/v1/port_mappings?last_evaluated_key=" + strings.Repeat("0", 100), 400},
+		{"GET", "/v1/port_mappings?last_evaluated_key=" + strings.Repeat("0", 257), 400},
 		{"PATCH", "/v1/port_mappings", 405},
 		{"OPTIONS", "/v1/port_mappings", 405},
 		{"TRACE", "/v1/auth", 405},

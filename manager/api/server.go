@@ -3,6 +3,7 @@ package api
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/simreach/simreach/internal/httpserve"
+	"github.com/simreach/simreach/internal/pki"
 	"github.com/simreach/simreach/manager"
 )
 
@@ -24,12 +26,18 @@ type Config struct {
 	// DrainTimeout is how long requests may take to end on stopping; those that wait
 	// for the directory are answered at once. 0: 5 s.
 	DrainTimeout time.Duration `yaml:"drain_timeout"`
+	// TLS makes it HTTPS. With a CA clients must show a certificate, besides logging in.
+	// The zero value: plain HTTP.
+	TLS pki.Config `yaml:"tls"`
 }
 
 // Validate reports what is wrong with c.
 func (c Config) Validate() error {
 	if c.DrainTimeout < 0 {
 		return fmt.Errorf("manager API: drain_timeout %s: must not be negative", c.DrainTimeout)
+	}
+	if err := c.TLS.Validate(); err != nil {
+		return fmt.Errorf("manager API: tls: %w", err)
 	}
 	return nil
 }
@@ -39,6 +47,7 @@ type Deps struct {
 	Log      *slog.Logger // nil discards
 	Listener net.Listener // Run closes it
 	Manager  *manager.Service
+	TLS      *pki.Source // of Config.TLS; required if that is set
 }
 
 // Server serves the REST interface.
@@ -58,25 +67,35 @@ func New(cfg Config, d Deps) (*Server, error) {
 	if d.Listener == nil || d.Manager == nil {
 		return nil, errors.New("manager API: Listener and Manager are required")
 	}
+	if cfg.TLS.Enabled() != (d.TLS != nil) {
+		return nil, errors.New("manager API: tls and its Source go together")
+	}
+	if d.TLS != nil {
+		d.Listener = tls.NewListener(d.Listener, d.TLS.Serve(&tls.Config{NextProtos: []string{"h2", "http/1.1"}}))
+	}
 	if d.Log == nil {
 		d.Log = slog.New(slog.DiscardHandler)
 	}
 	cfg.DrainTimeout = cmp.Or(cfg.DrainTimeout, 5*time.Second)
 	log := d.Log.With("nf", "manager")
-	return &Server{
-		cfg: cfg, log: log, ln: d.Listener, ready: make(chan struct{}),
-		handler: &handler{log: log, manager: d.Manager, suffix: cfg.HostnameSuffix, stopping: make(chan struct{})},
-	}, nil
+	h, err := newHandler(log, d.Manager, cfg.HostnameSuffix, make(chan struct{}))
+	if err != nil {
+		return nil, err
+	}
+	return &Server{cfg: cfg, log: log, ln: d.Listener, ready: make(chan struct{}), handler: h}, nil
 }
 
 // Handler returns the REST interface alone, for another server. nil log discards;
 // an empty suffix is DefaultHostnameSuffix.
-func Handler(log *slog.Logger, m *manager.Service, hostnameSuffix string) http.Handler {
+func Handler(log *slog.Logger, m *manager.Service, hostnameSuffix string) (http.Handler, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	h := &handler{log: log, manager: m, suffix: hostnameSuffix}
-	return h.mux()
+	h, err := newHandler(log, m, hostnameSuffix, nil)
+	if err != nil {
+		return nil, err
+	}
+	return h.mux(), nil
 }
 
 // Ready is closed once requests are taken.

@@ -3,6 +3,7 @@ package api
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"strings"
 
 	"github.com/simreach/simreach/manager"
@@ -18,23 +19,6 @@ const (
 
 // DefaultHostnameSuffix ends host names unless configured otherwise.
 const DefaultHostnameSuffix = ".napter.simreach.internal"
-
-// AuthRequest is the body of POST /v1/auth: email and password, or authKeyId and
-// authKey.
-type AuthRequest struct {
-	Email               string `json:"email,omitempty"`
-	Password            string `json:"password,omitempty"`
-	AuthKeyID           string `json:"authKeyId,omitempty"`
-	AuthKey             string `json:"authKey,omitempty"`
-	TokenTimeoutSeconds *int64 `json:"tokenTimeoutSeconds,omitempty"` // 1 to 172800; absent: 86400
-}
-
-// AuthResponse is what a login gives.
-type AuthResponse struct {
-	APIKey     string `json:"apiKey"`
-	Token      string `json:"token"`
-	OperatorID string `json:"operatorId"`
-}
 
 // CreateRequest is the body of POST /v1/port_mappings.
 type CreateRequest struct {
@@ -128,17 +112,23 @@ func portMapping(e manager.Entry, suffix string) PortMapping {
 		Port:        e.Address.Port(),
 		OperatorID:  string(e.OperatorID),
 		Placement:   "default",
-		Source:      Source{IPRanges: make([]string, len(e.Ranges))},
+		Source:      source(e.Ranges),
+		TLSRequired: e.TLS,
 	}
 	if e.Strategy == manager.IMSIPrioritized {
 		m.IMSI, m.Destination.IMSI = string(e.IMSI), string(e.IMSI)
 	} else {
 		m.SIMID, m.Destination.SIMID = e.SIMID, e.SIMID
 	}
-	for i, r := range e.Ranges {
-		m.Source.IPRanges[i] = r.String()
-	}
 	return m
+}
+
+func source(ranges []netip.Prefix) Source {
+	s := Source{IPRanges: make([]string, len(ranges))}
+	for i, r := range ranges {
+		s.IPRanges[i] = r.String()
+	}
+	return s
 }
 
 // hostname is the relay's address with dashes, as clients turn it back.

@@ -1,7 +1,6 @@
 package rpc
 
 import (
-	"cmp"
 	"context"
 	crand "crypto/rand"
 	"errors"
@@ -9,92 +8,79 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect"
 
+	"github.com/simreach/simreach/internal/pki"
 	"github.com/simreach/simreach/manager"
 	pb "github.com/simreach/simreach/manager/rpc/relayv1"
-	"github.com/simreach/simreach/manager/rpc/relayv1/relayv1connect"
 )
 
-// welcomeTimeout is how long the manager may take to answer Hello.
-const welcomeTimeout = 5 * time.Second
-
-// ClientConfig configures a relay's side.
-type ClientConfig struct {
-	// Manager is the manager's "address:port". Required.
-	Manager string `yaml:"manager"`
-	// Secret is what the manager demands. Required.
-	Secret string `yaml:"secret"`
-	// MinBackoff is the pause before attaching again; it doubles with every
-	// failure. 0: 50 ms.
-	MinBackoff time.Duration `yaml:"min_backoff"`
-	// MaxBackoff bounds the pause. 0: 800 ms.
-	MaxBackoff time.Duration `yaml:"max_backoff"`
-}
-
-// Validate reports what is wrong with c.
-func (c ClientConfig) Validate() error {
-	switch {
-	case c.Manager == "":
-		return errors.New("relay rpc: manager is required")
-	case c.Secret == "":
-		return errors.New("relay rpc: secret is required")
-	case c.MinBackoff < 0 || c.MaxBackoff < 0 || (c.MaxBackoff > 0 && c.MinBackoff > c.MaxBackoff):
-		return errors.New("relay rpc: want 0 <= min_backoff <= max_backoff")
-	}
-	return nil
-}
+const (
+	// welcomeTimeout is how long the manager may take to answer Hello.
+	welcomeTimeout = 5 * time.Second
+	// ackQueue is how many acknowledgements may wait to be sent. The manager gives up
+	// on a relay that is further behind.
+	ackQueue = 4096
+	// maxAnswer bounds one message from the manager: a snapshot of 20,000 entries is
+	// the largest.
+	maxAnswer = 64 << 20
+)
 
 // ClientDeps is what a Client needs of the world.
 type ClientDeps struct {
 	Log   *slog.Logger  // nil discards
-	Relay manager.Relay // what to say when attaching; Instance is filled in, Live comes from the reports
-	// Dial connects to the manager. nil: the operating system's network.
+	Relay manager.Relay // what to say when attaching; Instance is filled in, Live and Draining come from the load reports
+	// Dial connects to a manager. nil: the operating system's network.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// TLS holds what ClientConfig.TLS names. Required if that is set.
+	TLS *pki.Source
 }
 
-// Client is a relay's connection to the manager. Next must be called from one
-// goroutine; the other methods from any.
+// Client is a relay's connection to the managers: it is attached to one of them. Next
+// must be called from one goroutine; the other methods from any.
 type Client struct {
-	cfg      ClientConfig
-	log      *slog.Logger
-	relay    manager.Relay
-	http     *http.Transport
-	rpc      relayv1connect.RelayControlClient
-	commands chan manager.Command
-	ready    chan struct{}
-	once     sync.Once // closes ready
+	cfg       ClientConfig
+	log       *slog.Logger
+	relay     manager.Relay
+	endpoints []*endpoint
+	commands  chan manager.Command
+	ready     chan struct{}
+	once      sync.Once // closes ready
 
-	session atomic.Pointer[session] // nil while not attached
-	live    atomic.Int64            // as reported last
-	keys    atomic.Pointer[map[string][]byte]
+	load     atomic.Pointer[manager.RelayLoad] // the latest
+	loadWake chan struct{}                     // capacity 1: load has changed
+	keys     atomic.Pointer[map[string][]byte]
 
-	attaches atomic.Uint64
-	lost     atomic.Uint64
+	mu      sync.Mutex    // guards session and changed
+	session *session      // nil while not attached
+	changed chan struct{} // closed and replaced when session changes
+
+	attaches  atomic.Uint64
+	failovers atomic.Uint64
 }
 
 // session is one attachment.
 type session struct {
 	id     string
+	at     *endpoint
+	askers []*asker
+	next   atomic.Uint32      // the asker of the next question
 	acks   chan *pb.FromRelay // never dropped
-	events chan *pb.FromRelay // dropped when full
 	done   <-chan struct{}    // closed when the attachment ends
 	end    func()             // ends it
 }
-
-// ackQueue is how many acknowledgements may wait to be sent. The manager gives up
-// on a relay that is further behind.
-const ackQueue = 4096
 
 // NewClient checks cfg and deps.
 func NewClient(cfg ClientConfig, d ClientDeps) (*Client, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
+	}
+	if cfg.TLS.Enabled() != (d.TLS != nil) {
+		return nil, errors.New("relay rpc: the configuration's tls and the certificate source go together")
 	}
 	if d.Log == nil {
 		d.Log = slog.New(slog.DiscardHandler)
@@ -104,34 +90,17 @@ func NewClient(cfg ClientConfig, d ClientDeps) (*Client, error) {
 		return nil, fmt.Errorf("relay rpc: %w", err)
 	}
 	if d.Dial == nil {
-		d.Dial = (&net.Dialer{Timeout: 2 * time.Second}).DialContext
-	}
-	cfg.MinBackoff = cmp.Or(cfg.MinBackoff, 50*time.Millisecond)
-	cfg.MaxBackoff = max(cmp.Or(cfg.MaxBackoff, 800*time.Millisecond), cfg.MinBackoff)
-	var protocols http.Protocols
-	protocols.SetUnencryptedHTTP2(true)
-	transport := &http.Transport{
-		DialContext: d.Dial, Protocols: &protocols,
-		HTTP2: &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
+		d.Dial = new(net.Dialer).DialContext
 	}
 	c := &Client{
-		cfg: cfg, log: d.Log.With("nf", "relay", "relay", d.Relay.ID), relay: d.Relay, http: transport,
+		cfg: cfg.withDefaults(), log: d.Log.With("nf", "relay", "relay", d.Relay.ID), relay: d.Relay,
 		commands: make(chan manager.Command, 64), ready: make(chan struct{}),
+		loadWake: make(chan struct{}, 1), changed: make(chan struct{}),
 	}
-	c.rpc = relayv1connect.NewRelayControlClient(&http.Client{Transport: authorize{transport, "Bearer " + cfg.Secret}}, "http://"+cfg.Manager)
+	for _, address := range append([]string{cfg.Manager}, cfg.Alternates...) {
+		c.endpoints = append(c.endpoints, newEndpoint(address, c.cfg, d.Dial, d.TLS))
+	}
 	return c, nil
-}
-
-// authorize adds the shared secret to every request.
-type authorize struct {
-	next   http.RoundTripper
-	header string
-}
-
-func (a authorize) RoundTrip(r *http.Request) (*http.Response, error) {
-	r = r.Clone(r.Context())
-	r.Header.Set("Authorization", a.header)
-	return a.next.RoundTrip(r)
 }
 
 // Ready is closed once the relay was attached for the first time.
@@ -154,101 +123,138 @@ func (c *Client) VerificationKey(id string) ([]byte, bool) {
 
 // ClientStatus is a snapshot of a Client.
 type ClientStatus struct {
-	Attached    bool
-	Attaches    uint64 // how often it attached
-	LostReports uint64 // connection events that could not be reported
+	Attached  bool
+	Manager   string // the address of the manager it is attached to
+	Attaches  uint64 // how often it attached
+	Failovers uint64 // how often that was to another manager than before
 }
 
 // Status returns a copy of the client's state.
 func (c *Client) Status() ClientStatus {
-	return ClientStatus{Attached: c.session.Load() != nil, Attaches: c.attaches.Load(), LostReports: c.lost.Load()}
+	st := ClientStatus{Attaches: c.attaches.Load(), Failovers: c.failovers.Load()}
+	if s, _ := c.attached(); s != nil {
+		st.Attached, st.Manager = true, s.at.address
+	}
+	return st
 }
 
-// Run keeps the relay attached until ctx ends; it always returns nil. It attaches
-// again within MaxBackoff after the manager is back.
+// attached returns the session, nil if there is none, and a channel that is closed when
+// that changes.
+func (c *Client) attached() (*session, <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.session, c.changed
+}
+
+func (c *Client) setSession(s *session) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.session = s
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+// Run keeps the relay attached to one of the managers until ctx ends; it always returns
+// nil. When a manager goes away the next one is tried at once; a pause, of at most
+// MaxBackoff, is made only when none of them let the relay in.
 func (c *Client) Run(ctx context.Context) error {
-	defer c.http.CloseIdleConnections()
+	defer func() {
+		for _, e := range c.endpoints {
+			e.close()
+		}
+	}()
 	pause := c.cfg.MinBackoff
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	for warned := false; ; {
+	at, failed, last, warned := 0, 0, -1, false
+	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-timer.C:
 		}
 		before, begin := c.attaches.Load(), time.Now()
-		err := c.attach(ctx)
+		err := c.attach(ctx, c.endpoints[at], last >= 0 && last != at)
 		if ctx.Err() != nil {
 			return nil
 		}
+		failed++
 		if c.attaches.Load() != before {
-			warned = false
+			warned, last, failed = false, at, 1
 			// Two processes with one relay's ID would take turns as fast as they can.
 			if time.Since(begin) > c.cfg.MaxBackoff {
 				pause = c.cfg.MinBackoff
+			} else if len(c.endpoints) > 1 {
+				failed = len(c.endpoints)
 			}
 		}
 		if !warned {
-			c.log.Warn("not attached to the manager; trying again", "error", err)
+			c.log.Warn("not attached to a manager; trying again", "manager", c.endpoints[at].address, "error", err)
 			warned = true
 		}
+		at = (at + 1) % len(c.endpoints)
+		if failed < len(c.endpoints) {
+			timer.Reset(0)
+			continue
+		}
 		// Half of the pause is random, so that relays do not return in step.
+		failed = 0
 		timer.Reset(pause/2 + rand.N(pause/2+1))
 		pause = min(2*pause, c.cfg.MaxBackoff)
 	}
 }
 
+type attachStream = *connect.BidiStreamForClient[pb.FromRelay, pb.FromManager]
+
 // attach attaches once and returns why the attachment ended.
-func (c *Client) attach(ctx context.Context) error {
+func (c *Client) attach(ctx context.Context, at *endpoint, failover bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stream := c.rpc.Attach(ctx)
+	stream := at.control.rpc.Attach(ctx)
 	defer func() {
 		cancel()
-		stream.CloseRequest()
-		stream.CloseResponse()
+		// The manager has gone, or is told by the end of the stream.
+		_ = stream.CloseRequest()
+		_ = stream.CloseResponse()
 	}()
-	hello := c.relay
-	hello.Live = int(c.live.Load())
-	if err := stream.Send(&pb.FromRelay{Kind: &pb.FromRelay_Hello{Hello: helloToPB(hello)}}); err != nil {
+	if err := stream.Send(&pb.FromRelay{Kind: &pb.FromRelay_Hello{Hello: helloToPB(c.hello())}}); err != nil {
 		// The reason, if the manager gave one, comes with Receive.
 		if _, rerr := stream.Receive(); rerr != nil {
 			err = rerr
 		}
 		return fromRPC(err)
 	}
-	s := &session{acks: make(chan *pb.FromRelay, ackQueue), events: make(chan *pb.FromRelay, 1024), done: ctx.Done(), end: cancel}
+	s := &session{at: at, acks: make(chan *pb.FromRelay, ackQueue), done: ctx.Done(), end: cancel}
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
 	wg.Go(func() {
 		defer cancel()
-		s.send(stream)
+		c.send(s, stream)
 	})
-	late := time.AfterFunc(welcomeTimeout, cancel)
-	first, err := stream.Receive()
-	if !late.Stop() && err == nil {
-		err = context.DeadlineExceeded
-	}
+	welcome, err := c.welcome(stream, cancel)
 	if err != nil {
-		return fromRPC(err)
+		return err
 	}
-	welcome := first.GetWelcome()
-	if welcome == nil {
-		return fmt.Errorf("%w: want welcome first", errMessage)
-	}
-	keys := map[string][]byte{}
-	for _, k := range welcome.GetKeys() {
-		keys[k.GetId()] = k.GetEd25519PublicKey()
-	}
-	c.keys.Store(&keys)
 	s.id = welcome.GetSession()
-	c.session.Store(s)
-	defer c.session.Store(nil)
+	if c.relay.Kind == manager.OuterRelay {
+		for _, p := range at.resolve {
+			a := newAsker()
+			s.askers = append(s.askers, a)
+			wg.Go(func() {
+				defer cancel() // an attachment that cannot ask is none
+				a.run(ctx, s.id, p.rpc.Resolve(ctx))
+			})
+		}
+	}
 	c.attaches.Add(1)
+	if failover {
+		c.failovers.Add(1)
+	}
+	c.setSession(s)
+	defer c.setSession(nil)
 	c.once.Do(func() { close(c.ready) })
-	c.log.Info("attached to the manager", "session", s.id, "keys", len(keys))
+	c.log.Info("attached to the manager", "manager", at.address, "session", s.id)
 	for {
 		m, err := stream.Receive()
 		if err != nil {
@@ -266,16 +272,53 @@ func (c *Client) attach(ctx context.Context) error {
 	}
 }
 
+// hello is what the relay says about itself now.
+func (c *Client) hello() manager.Relay {
+	r := c.relay
+	if l := c.load.Load(); l != nil {
+		r.Live, r.Draining = l.Live, l.Draining
+	}
+	return r
+}
+
+// welcome reads the manager's first message and keeps its keys.
+func (c *Client) welcome(stream attachStream, cancel func()) (*pb.Welcome, error) {
+	late := time.AfterFunc(welcomeTimeout, cancel)
+	first, err := stream.Receive()
+	if !late.Stop() && err == nil {
+		err = context.DeadlineExceeded
+	}
+	if err != nil {
+		return nil, fromRPC(err)
+	}
+	welcome := first.GetWelcome()
+	if welcome == nil {
+		return nil, fmt.Errorf("%w: want welcome first", errMessage)
+	}
+	keys := map[string][]byte{}
+	for _, k := range welcome.GetKeys() {
+		keys[k.GetId()] = k.GetEd25519PublicKey()
+	}
+	c.keys.Store(&keys)
+	return welcome, nil
+}
+
 // send sends what is queued until the attachment ends. It closes the request then:
 // net/http does not look at the context while it waits for more of the request, so
 // that Receive would not return.
-func (s *session) send(stream *connect.BidiStreamForClient[pb.FromRelay, pb.FromManager]) {
-	defer stream.CloseRequest()
+func (c *Client) send(s *session, stream attachStream) {
+	defer func() { _ = stream.CloseRequest() }() // it fails if the stream has ended
+	c.wakeLoad()                                 // the manager has not heard it
 	for {
 		var m *pb.FromRelay
 		select {
 		case m = <-s.acks:
-		case m = <-s.events:
+		case <-c.loadWake:
+			l := c.load.Load()
+			if l == nil {
+				continue
+			}
+			m = &pb.FromRelay{Kind: &pb.FromRelay_Load{Load: loadToPB(*l)}}
 		case <-s.done:
 			return
 		}
@@ -286,13 +329,20 @@ func (s *session) send(stream *connect.BidiStreamForClient[pb.FromRelay, pb.From
 }
 
 // Next blocks until the manager sends a command. After every attachment the first
-// one is a snapshot. It returns ctx's error when ctx ends, and nothing else.
+// one of an outer relay is a snapshot: commands that were left of the attachment before
+// are passed over then, because the snapshot settles them. It returns ctx's error when
+// ctx ends, and nothing else.
 func (c *Client) Next(ctx context.Context) (manager.Command, error) {
-	select {
-	case cmd := <-c.commands:
-		return cmd, nil
-	case <-ctx.Done():
-		return manager.Command{}, ctx.Err()
+	for {
+		select {
+		case cmd := <-c.commands:
+			if s, _ := c.attached(); s != nil && s.id != cmd.Session {
+				continue
+			}
+			return cmd, nil
+		case <-ctx.Done():
+			return manager.Command{}, ctx.Err()
+		}
 	}
 }
 
@@ -300,7 +350,7 @@ func (c *Client) Next(ctx context.Context) (manager.Command, error) {
 // command came with has ended: the next snapshot settles it. It never blocks: a
 // relay must cut what expires also while the manager does not read.
 func (c *Client) Acknowledge(a manager.Acknowledgement) {
-	s := c.session.Load()
+	s, _ := c.attached()
 	if s == nil || s.id != a.Session {
 		return
 	}
@@ -311,37 +361,16 @@ func (c *Client) Acknowledge(a manager.Acknowledgement) {
 	}
 }
 
-// Report tells the manager about a connection. It never blocks: while the manager
-// is away or behind, reports are dropped and counted.
-func (c *Client) Report(e manager.ConnectionEvent) {
-	c.live.Store(int64(e.Live))
-	s := c.session.Load()
-	if s == nil {
-		c.lost.Add(1)
-		return
-	}
-	select {
-	case s.events <- &pb.FromRelay{Kind: &pb.FromRelay_Event{Event: eventToPB(e)}}:
-	default:
-		c.lost.Add(1)
-	}
+// Load tells the manager how the relay fares. It never blocks: while the manager is
+// away or behind, only the latest report is kept.
+func (c *Client) Load(l manager.RelayLoad) {
+	c.load.Store(&l)
+	c.wakeLoad()
 }
 
-// Resolve asks the manager about a connection that hit a port (R11). While the
-// manager is away it returns CodeManagerAway at once; otherwise the errors are
-// those of manager.RelaySession.Resolve.
-func (c *Client) Resolve(ctx context.Context, q manager.ResolveRequest) (manager.Route, error) {
-	s := c.session.Load()
-	if s == nil {
-		return manager.Route{}, manager.NewError(manager.CodeManagerAway)
+func (c *Client) wakeLoad() {
+	select {
+	case c.loadWake <- struct{}{}:
+	default:
 	}
-	resp, err := c.rpc.Resolve(ctx, connect.NewRequest(&pb.ResolveRequest{Session: s.id, Hit: q.Hit.String(), Client: formatAddrPort(q.Client)}))
-	if err != nil {
-		return manager.Route{}, fromRPC(err)
-	}
-	route, err := routeFromPB(resp.Msg)
-	if err != nil {
-		return manager.Route{}, &manager.Error{Code: manager.CodeManagerAway, Err: err}
-	}
-	return route, nil
 }

@@ -9,6 +9,7 @@ import (
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/simreach/simreach/internal/ident"
 	"github.com/simreach/simreach/manager"
 	pb "github.com/simreach/simreach/manager/rpc/relayv1"
 )
@@ -54,7 +55,7 @@ func timeOf(t *timestamppb.Timestamp) time.Time {
 func helloToPB(r manager.Relay) *pb.Hello {
 	return &pb.Hello{
 		RelayId: string(r.ID), Kind: pb.RelayKind(r.Kind), Instance: r.Instance, Address: r.Address.String(),
-		FirstPort: uint32(r.Ports.First), LastPort: uint32(r.Ports.Last), Region: r.Region, Live: uint32(max(r.Live, 0)),
+		FirstPort: uint32(r.Ports.First), LastPort: uint32(r.Ports.Last), Region: r.Region, Live: uint32(max(r.Live, 0)), Draining: r.Draining,
 	}
 }
 
@@ -69,14 +70,18 @@ func helloFromPB(h *pb.Hello) (manager.Relay, error) {
 	return manager.Relay{
 		ID: manager.RelayID(h.GetRelayId()), Kind: manager.RelayKind(h.GetKind()), Instance: h.GetInstance(), Address: a,
 		Ports:  manager.PortRange{First: uint16(h.GetFirstPort()), Last: uint16(h.GetLastPort())},
-		Region: h.GetRegion(), Live: int(h.GetLive()),
+		Region: h.GetRegion(), Live: int(h.GetLive()), Draining: h.GetDraining(),
 	}, nil
 }
 
 func openingsToPB(os []manager.Opening) []*pb.Opening {
 	out := make([]*pb.Opening, len(os))
 	for i, o := range os {
-		out[i] = &pb.Opening{EntryId: string(o.EntryID), Address: o.Address.String(), Expires: timestamppb.New(o.Expires)}
+		out[i] = &pb.Opening{
+			EntryId: string(o.EntryID), Address: o.Address.String(), Expires: timestamppb.New(o.Expires),
+			OperatorId: string(o.OperatorID), Imsi: string(o.IMSI), SimId: o.SIMID, DevicePort: uint32(o.DevicePort),
+			Tls: o.TLS, CredentialId: string(o.CredentialID), Many: o.Many,
+		}
 	}
 	return out
 }
@@ -88,7 +93,14 @@ func openingsFromPB(os []*pb.Opening) ([]manager.Opening, error) {
 		if err != nil {
 			return nil, err
 		}
-		out[i] = manager.Opening{EntryID: manager.EntryID(o.GetEntryId()), Address: a, Expires: timeOf(o.GetExpires())}
+		if o.GetDevicePort() > 65535 {
+			return nil, fmt.Errorf("%w: opening: port out of range", errMessage)
+		}
+		out[i] = manager.Opening{
+			EntryID: manager.EntryID(o.GetEntryId()), Address: a, Expires: timeOf(o.GetExpires()),
+			OperatorID: manager.OperatorID(o.GetOperatorId()), IMSI: ident.IMSI(o.GetImsi()), SIMID: o.GetSimId(), DevicePort: uint16(o.GetDevicePort()),
+			TLS: o.GetTls(), CredentialID: manager.CredentialID(o.GetCredentialId()), Many: o.GetMany(),
+		}
 	}
 	return out, nil
 }
@@ -102,6 +114,12 @@ func commandToPB(c manager.Command) *pb.Command {
 		m.Kind = &pb.Command_Open{Open: &pb.Open{Openings: openingsToPB(c.Openings)}}
 	case manager.CommandClose:
 		m.Kind = &pb.Command_Close{Close: &pb.Close{EntryId: string(c.EntryID), Reason: pb.CloseReason(c.Reason)}}
+	case manager.CommandCredential:
+		m.Kind = &pb.Command_CredentialChanged{CredentialChanged: &pb.CredentialChanged{CredentialId: string(c.CredentialID)}}
+	case manager.CommandPing:
+		m.Kind = &pb.Command_Ping{Ping: pingToPB(c.Ping)}
+	case manager.CommandDrain:
+		m.Kind = &pb.Command_Drain{Drain: &pb.Drain{}}
 	}
 	return m
 }
@@ -118,6 +136,13 @@ func commandFromPB(session string, m *pb.Command) (manager.Command, error) {
 		c.Openings, err = openingsFromPB(k.Open.GetOpenings())
 	case *pb.Command_Close:
 		c.Kind, c.EntryID, c.Reason = manager.CommandClose, manager.EntryID(k.Close.GetEntryId()), manager.CloseReason(k.Close.GetReason())
+	case *pb.Command_CredentialChanged:
+		c.Kind, c.CredentialID = manager.CommandCredential, manager.CredentialID(k.CredentialChanged.GetCredentialId())
+	case *pb.Command_Ping:
+		c.Kind = manager.CommandPing
+		c.Ping, err = pingFromPB(k.Ping)
+	case *pb.Command_Drain:
+		c.Kind = manager.CommandDrain
 	default:
 		err = fmt.Errorf("%w: unknown command", errMessage)
 	}
@@ -126,6 +151,9 @@ func commandFromPB(session string, m *pb.Command) (manager.Command, error) {
 
 func ackToPB(a manager.Acknowledgement) *pb.Acknowledgement {
 	m := &pb.Acknowledgement{Id: a.ID}
+	if p := a.Ping; p != nil {
+		m.Ping = &pb.PingResult{Sent: uint32(max(p.Sent, 0)), Received: uint32(max(p.Received, 0)), RttNs: uint64(max(p.RTT, 0))}
+	}
 	for _, f := range a.Failures {
 		m.Failures = append(m.Failures, &pb.OpenFailure{
 			EntryId: string(f.EntryID), PortInUse: errors.Is(f.Err, manager.ErrPortInUse), Detail: fmt.Sprintf("%.*s", maxDetail, f.Err),
@@ -136,6 +164,9 @@ func ackToPB(a manager.Acknowledgement) *pb.Acknowledgement {
 
 func ackFromPB(session string, m *pb.Acknowledgement) manager.Acknowledgement {
 	a := manager.Acknowledgement{Session: session, ID: m.GetId()}
+	if p := m.GetPing(); p != nil {
+		a.Ping = &manager.PingResult{Sent: int(p.GetSent()), Received: int(p.GetReceived()), RTT: time.Duration(min(p.GetRttNs(), uint64(time.Hour)))}
+	}
 	for _, f := range m.GetFailures() {
 		err := errors.New(f.GetDetail())
 		if f.GetPortInUse() {
@@ -144,51 +175,6 @@ func ackFromPB(session string, m *pb.Acknowledgement) manager.Acknowledgement {
 		a.Failures = append(a.Failures, manager.OpenFailure{EntryID: manager.EntryID(f.GetEntryId()), Err: err})
 	}
 	return a
-}
-
-func eventToPB(e manager.ConnectionEvent) *pb.ConnectionEvent {
-	return &pb.ConnectionEvent{
-		Kind: pb.EventKind(e.Kind), EntryId: string(e.EntryID), ConnectionId: e.ConnectionID, Client: formatAddrPort(e.Client),
-		Cause: e.Cause, Up: e.Up, Down: e.Down, At: timestamppb.New(e.At), Live: uint32(max(e.Live, 0)),
-	}
-}
-
-func eventFromPB(m *pb.ConnectionEvent) manager.ConnectionEvent {
-	return manager.ConnectionEvent{
-		Kind: manager.EventKind(m.GetKind()), EntryID: manager.EntryID(m.GetEntryId()), ConnectionID: m.GetConnectionId(),
-		Client: optionalAddrPort(m.GetClient()), Cause: m.GetCause(), Up: m.GetUp(), Down: m.GetDown(), At: timeOf(m.GetAt()), Live: int(m.GetLive()),
-	}
-}
-
-func routeToPB(r manager.Route) *pb.ResolveResponse {
-	m := &pb.ResolveResponse{
-		EntryId: string(r.EntryID), ConnectionId: r.ConnectionID, Expires: timestamppb.New(r.Expires), Device: r.Device.String(),
-		InnerId: string(r.InnerID), Inner: r.Inner.String(), Ticket: r.Ticket,
-	}
-	for _, p := range r.Ranges {
-		m.Ranges = append(m.Ranges, p.String())
-	}
-	return m
-}
-
-func routeFromPB(m *pb.ResolveResponse) (manager.Route, error) {
-	device, err1 := parseAddrPort("device", m.GetDevice())
-	inner, err2 := parseAddrPort("inner", m.GetInner())
-	if err := errors.Join(err1, err2); err != nil {
-		return manager.Route{}, err
-	}
-	r := manager.Route{
-		EntryID: manager.EntryID(m.GetEntryId()), ConnectionID: m.GetConnectionId(), Expires: timeOf(m.GetExpires()), Device: device,
-		InnerID: manager.RelayID(m.GetInnerId()), Inner: inner, Ticket: m.GetTicket(),
-	}
-	for _, s := range m.GetRanges() {
-		p, err := netip.ParsePrefix(s)
-		if err != nil {
-			return manager.Route{}, fmt.Errorf("%w: range: %w", errMessage, err)
-		}
-		r.Ranges = append(r.Ranges, p)
-	}
-	return r, nil
 }
 
 // rpcCodes maps kinds of error to RPC codes.
@@ -212,11 +198,7 @@ func toRPC(err error) *connect.Error {
 		code = connect.CodeUnknown
 	}
 	out := connect.NewError(code, errors.New(e.Message(manager.English)))
-	f := &pb.Failure{Code: string(e.Code)}
-	for _, a := range e.Args {
-		f.Args = append(f.Args, fmt.Sprint(a))
-	}
-	if d, err := connect.NewErrorDetail(f); err == nil {
+	if d, err := connect.NewErrorDetail(failureToPB(e)); err == nil {
 		out.AddDetail(d)
 	}
 	return out
@@ -225,17 +207,32 @@ func toRPC(err error) *connect.Error {
 // fromRPC returns the manager's error, or CodeManagerAway for anything that the
 // manager did not say.
 func fromRPC(err error) error {
+	if e, ok := errors.AsType[*manager.Error](err); ok {
+		return e
+	}
 	if ce, ok := errors.AsType[*connect.Error](err); ok {
 		for _, d := range ce.Details() {
 			v, derr := d.Value()
 			if f, ok := v.(*pb.Failure); derr == nil && ok {
-				e := &manager.Error{Code: manager.Code(f.GetCode())}
-				for _, a := range f.GetArgs() {
-					e.Args = append(e.Args, a)
-				}
-				return e
+				return failureFromPB(f)
 			}
 		}
 	}
 	return &manager.Error{Code: manager.CodeManagerAway, Err: err}
+}
+
+func failureToPB(e *manager.Error) *pb.Failure {
+	f := &pb.Failure{Code: string(e.Code)}
+	for _, a := range e.Args {
+		f.Args = append(f.Args, fmt.Sprint(a))
+	}
+	return f
+}
+
+func failureFromPB(f *pb.Failure) *manager.Error {
+	e := &manager.Error{Code: manager.Code(f.GetCode())}
+	for _, a := range f.GetArgs() {
+		e.Args = append(e.Args, a)
+	}
+	return e
 }

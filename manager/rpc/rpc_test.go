@@ -142,6 +142,20 @@ func next(t *testing.T, c *rpc.Client, failures ...manager.OpenFailure) manager.
 	return cmd
 }
 
+// nextOf acknowledges commands until one of a kind comes: closing may be told twice.
+func nextOf(t *testing.T, c *rpc.Client, kind manager.CommandKind) manager.Command {
+	t.Helper()
+	for {
+		cmd := next(t, c)
+		if cmd.Kind == kind {
+			return cmd
+		}
+		if cmd.Kind != manager.CommandClose {
+			t.Errorf("command %+v; want %s", cmd, kind)
+		}
+	}
+}
+
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(2 * time.Millisecond)
@@ -164,7 +178,7 @@ func create(t *testing.T, m *manager.Service, c *rpc.Client) (manager.Entry, man
 	wg.Go(func() {
 		e, err = m.CreateEntry(t.Context(), op, manager.CreateRequest{IMSI: imsi, Port: 22, Caller: netip.MustParseAddr("198.51.100.1")})
 	})
-	cmd := next(t, c)
+	cmd := nextOf(t, c, manager.CommandOpen)
 	wg.Wait()
 	if err != nil {
 		t.Fatal(err)
@@ -172,7 +186,7 @@ func create(t *testing.T, m *manager.Service, c *rpc.Client) (manager.Entry, man
 	return e, cmd
 }
 
-var equal = []cmp.Option{cmpopts.EquateComparable(netip.AddrPort{}, netip.Prefix{}), cmpopts.IgnoreFields(manager.Command{}, "Session", "ID")}
+var equal = []cmp.Option{cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}, netip.Prefix{}), cmpopts.IgnoreFields(manager.Command{}, "Session", "ID")}
 
 func TestConversation(t *testing.T) {
 	m := startManager(t, openStore(t), "")
@@ -182,7 +196,9 @@ func TestConversation(t *testing.T) {
 		t.Errorf("first command %+v; want an empty snapshot", cmd)
 	}
 	e, cmd := create(t, m.Service, outer)
-	want := manager.Command{Kind: manager.CommandOpen, Openings: []manager.Opening{{EntryID: e.ID, Address: e.Address, Expires: e.Expires}}}
+	want := manager.Command{Kind: manager.CommandOpen, Openings: []manager.Opening{{
+		EntryID: e.ID, Address: e.Address, Expires: e.Expires, OperatorID: op, IMSI: imsi, DevicePort: 22,
+	}}}
 	if d := cmp.Diff(want, cmd, equal...); d != "" {
 		t.Errorf("open command (-want +got):\n%s", d)
 	}
@@ -200,7 +216,7 @@ func TestConversation(t *testing.T) {
 	}
 	wantRoute := manager.Route{
 		EntryID: e.ID, ConnectionID: r.ConnectionID, Ranges: e.Ranges, Expires: e.Expires, Device: netip.MustParseAddrPort("10.60.0.7:22"),
-		InnerID: "inner1", Inner: inner1.Address, Ticket: r.Ticket,
+		InnerID: "inner1", Inner: inner1.Address, Ticket: r.Ticket, OperatorID: r.OperatorID, IMSI: r.IMSI,
 	}
 	if d := cmp.Diff(wantRoute, r, equal...); d != "" || r.Ticket == "" || r.ConnectionID == "" {
 		t.Errorf("route %+v (-want +got):\n%s", r, d)
@@ -218,10 +234,10 @@ func TestConversation(t *testing.T) {
 		t.Error("an unknown key is known, or two relays have one instance")
 	}
 
-	outer.Report(manager.ConnectionEvent{Kind: manager.ConnectionDenied, EntryID: e.ID, Client: client, Cause: "source-denied", At: time.Now(), Live: 3})
-	eventually(t, "the report arrives", func() bool {
+	outer.Load(manager.RelayLoad{Live: 3, At: time.Now()})
+	eventually(t, "the load report arrives", func() bool {
 		s, err := m.Service.Status(t.Context())
-		return err == nil && find(s.Relays, "outer1").Denied["source-denied"] == 1 && find(s.Relays, "outer1").Live == 3
+		return err == nil && find(s.Relays, "outer1").Live == 3
 	})
 
 	var wg sync.WaitGroup
@@ -274,7 +290,7 @@ func TestPortInUseTravels(t *testing.T) {
 	if c := next(t, outer); c.Kind != manager.CommandClose || c.EntryID != id {
 		t.Errorf("command %+v; want the failed opening closed", c)
 	}
-	second := next(t, outer)
+	second := nextOf(t, outer, manager.CommandOpen)
 	wg.Wait()
 	if second.Kind != manager.CommandOpen || second.Openings[0].Address != e.Address || second.Openings[0].Address == first.Openings[0].Address {
 		t.Errorf("command %+v; want another port opened, the entry's %v", second, e.Address)
@@ -299,10 +315,10 @@ func TestServerRestart(t *testing.T) {
 		if took := time.Since(begin); took > time.Second {
 			t.Errorf("it took %s to fail", took)
 		}
-		outer.Report(manager.ConnectionEvent{Kind: manager.ConnectionClosed}) // must not block
+		outer.Load(manager.RelayLoad{Live: 7}) // must not block
 		m = startManager(t, st, m.addr)
 		begin = time.Now()
-		cmd := next(t, outer)
+		cmd := nextOf(t, outer, manager.CommandSnapshot)
 		if took := time.Since(begin); took > 2*time.Second {
 			t.Errorf("attached again after %s; want less than a second", took)
 		}
@@ -322,14 +338,18 @@ func TestServerRestart(t *testing.T) {
 			if x.ID != e.ID {
 				var wg sync.WaitGroup
 				wg.Go(func() { m.DeleteEntry(t.Context(), op, x.Address) })
-				next(t, outer)
+				nextOf(t, outer, manager.CommandClose)
 				wg.Wait()
 			}
 		}
 	}
-	if s := outer.Status(); s.Attaches != 4 || s.LostReports != 3 {
-		t.Errorf("status %+v; want 4 attachments and 3 lost reports", s)
+	if s := outer.Status(); s.Attaches != 4 || s.Failovers != 0 {
+		t.Errorf("status %+v; want 4 attachments, all to one manager", s)
 	}
+	eventually(t, "the manager hears the load that was reported while it was away", func() bool {
+		s, err := m.Service.Status(t.Context())
+		return err == nil && find(s.Relays, "outer1").Live == 7
+	})
 }
 
 // An inner relay keeps the manager's keys while the manager is away, and a manager
@@ -414,7 +434,7 @@ func TestBadPeers(t *testing.T) {
 		name string
 		msgs []*pb.FromRelay
 	}{
-		{"no hello", []*pb.FromRelay{{Kind: &pb.FromRelay_Event{Event: &pb.ConnectionEvent{}}}}},
+		{"no hello", []*pb.FromRelay{{Kind: &pb.FromRelay_Load{Load: &pb.Load{}}}}},
 		{"nothing in the message", []*pb.FromRelay{{}}},
 		{"address", []*pb.FromRelay{hello(func(h *pb.Hello) { h.Address = "x" })}},
 		{"port out of range", []*pb.FromRelay{hello(func(h *pb.Hello) { h.LastPort = 70000 })}},
@@ -449,9 +469,21 @@ func TestBadPeers(t *testing.T) {
 	}
 	s.CloseRequest()
 	s.CloseResponse()
-	for _, r := range []*pb.ResolveRequest{{}, {Session: "x", Hit: "192.0.2.1:1"}} {
-		if _, err := rc.Resolve(t.Context(), connect.NewRequest(r)); connect.CodeOf(err) != connect.CodeUnavailable {
-			t.Errorf("Resolve without a session: %v; want unavailable", err)
+	rs := rc.Resolve(t.Context())
+	for i, r := range []*pb.ResolveRequest{{Id: 1}, {Id: 2, Session: "x", Hit: "192.0.2.1:1"}} {
+		if err := rs.Send(r); err != nil {
+			t.Fatal(err)
 		}
+		if m, err := rs.Receive(); err != nil || m.GetId() != uint64(i+1) || m.GetFailure().GetCode() != string(manager.CodeRelayNotAttached) {
+			t.Errorf("Resolve without a session: %v, %v; want %s", m, err, manager.CodeRelayNotAttached)
+		}
+	}
+	rs.CloseRequest()
+	rs.CloseResponse()
+	if _, err := rc.AddAudit(t.Context(), connect.NewRequest(&pb.AuditBatch{Session: "x"})); connect.CodeOf(err) != connect.CodeUnavailable {
+		t.Errorf("AddAudit without a session: %v; want unavailable", err)
+	}
+	if _, err := rc.GetCredential(t.Context(), connect.NewRequest(&pb.CredentialRequest{})); connect.CodeOf(err) != connect.CodeUnavailable {
+		t.Errorf("GetCredential without a session: %v; want unavailable", err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,6 +19,7 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/simreach/simreach/internal/httpserve"
+	"github.com/simreach/simreach/internal/pki"
 	"github.com/simreach/simreach/manager"
 	pb "github.com/simreach/simreach/manager/rpc/relayv1"
 	"github.com/simreach/simreach/manager/rpc/relayv1/relayv1connect"
@@ -32,32 +34,13 @@ const (
 	maxMessage = 8 << 20
 )
 
-// ServerConfig configures the manager's side.
-type ServerConfig struct {
-	// Listen is "address:port"; whoever builds the Server opens it.
-	Listen string `yaml:"listen"`
-	// Secret is what relays must show. Required.
-	Secret string `yaml:"secret"`
-	// ShutdownTimeout is how long requests may take to end on stopping. 0: 2 s.
-	ShutdownTimeout time.Duration `yaml:"shutdown_timeout"`
-}
-
-// Validate reports what is wrong with c.
-func (c ServerConfig) Validate() error {
-	if c.Secret == "" {
-		return errors.New("manager rpc: secret is required")
-	}
-	if c.ShutdownTimeout < 0 {
-		return fmt.Errorf("manager rpc: shutdown_timeout %s: must not be negative", c.ShutdownTimeout)
-	}
-	return nil
-}
-
 // ServerDeps is what a Server needs of the world.
 type ServerDeps struct {
 	Log      *slog.Logger // nil discards
 	Listener net.Listener // Run closes it
 	Manager  *manager.Service
+	// TLS holds what ServerConfig.TLS names. Required if that is set.
+	TLS *pki.Source
 }
 
 // Server answers relays.
@@ -66,6 +49,7 @@ type Server struct {
 	log      *slog.Logger
 	listener net.Listener
 	manager  *manager.Service
+	tls      *pki.Source // nil: relays show the secret
 	secret   [sha256.Size]byte
 	ready    chan struct{}
 	readers  sync.WaitGroup
@@ -73,6 +57,7 @@ type Server struct {
 	refused  atomic.Uint64
 	resolved atomic.Uint64
 	failed   atomic.Uint64
+	audited  atomic.Uint64
 }
 
 // NewServer checks cfg and deps.
@@ -83,26 +68,30 @@ func NewServer(cfg ServerConfig, d ServerDeps) (*Server, error) {
 	if d.Listener == nil || d.Manager == nil {
 		return nil, errors.New("manager rpc: Listener and Manager are required")
 	}
+	if cfg.TLS.Enabled() != (d.TLS != nil) {
+		return nil, errors.New("manager rpc: the configuration's tls and the certificate source go together")
+	}
 	if d.Log == nil {
 		d.Log = slog.New(slog.DiscardHandler)
 	}
 	cfg.ShutdownTimeout = cmp.Or(cfg.ShutdownTimeout, 2*time.Second)
 	return &Server{
-		cfg: cfg, log: d.Log.With("nf", "manager"), listener: d.Listener, manager: d.Manager,
+		cfg: cfg, log: d.Log.With("nf", "manager"), listener: d.Listener, manager: d.Manager, tls: d.TLS,
 		secret: sha256.Sum256([]byte(cfg.Secret)), ready: make(chan struct{}),
 	}, nil
 }
 
 // ServerStatus is a snapshot of a Server's counters.
 type ServerStatus struct {
-	Unauthorised  uint64 // requests with a wrong secret
+	Unauthorised  uint64 // requests with a wrong secret, or of a relay that its certificate does not name
 	Resolved      uint64
 	ResolveFailed uint64
+	Audited       uint64 // audit records taken, repeated ones included
 }
 
 // Status returns a copy of the counters.
 func (s *Server) Status() ServerStatus {
-	return ServerStatus{Unauthorised: s.refused.Load(), Resolved: s.resolved.Load(), ResolveFailed: s.failed.Load()}
+	return ServerStatus{Unauthorised: s.refused.Load(), Resolved: s.resolved.Load(), ResolveFailed: s.failed.Load(), Audited: s.audited.Load()}
 }
 
 // Ready is closed once the server accepts relays.
@@ -113,10 +102,17 @@ func (s *Server) Run(ctx context.Context) error {
 	base, cancel := context.WithCancel(ctx) // attachments end with ctx, others go on
 	defer cancel()
 	var protocols http.Protocols
-	protocols.SetUnencryptedHTTP2(true)
-	protocols.SetHTTP1(true) // for unary calls by hand
+	listener := s.listener
+	if s.tls != nil {
+		protocols.SetHTTP2(true)
+		// Serve takes connections for HTTP/2 that say so in their handshake.
+		listener = tls.NewListener(listener, s.tls.Serve(&tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{"h2"}}))
+	} else {
+		protocols.SetUnencryptedHTTP2(true)
+		protocols.SetHTTP1(true) // for unary calls by hand
+	}
 	mux := http.NewServeMux()
-	mux.Handle(relayv1connect.NewRelayControlHandler(handler{s}, connect.WithReadMaxBytes(maxMessage)))
+	mux.Handle(relayv1connect.NewRelayControlHandler(handler{s}, connect.WithReadMaxBytes(maxMessage), connect.WithCompression("gzip", nil, nil)))
 	srv := &http.Server{
 		Handler:           s.authorised(mux),
 		Protocols:         &protocols,
@@ -127,7 +123,7 @@ func (s *Server) Run(ctx context.Context) error {
 		HTTP2:             &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
 	}
 	close(s.ready)
-	err := httpserve.Run(ctx, srv, s.listener, s.cfg.ShutdownTimeout, s.log)
+	err := httpserve.Run(ctx, srv, listener, s.cfg.ShutdownTimeout, s.log)
 	cancel() // ends the attachments if the listener failed
 	s.readers.Wait()
 	if err != nil {
@@ -136,16 +132,20 @@ func (s *Server) Run(ctx context.Context) error {
 	return nil
 }
 
-// authorised refuses requests without the secret.
+// authorised refuses requests without the secret. With TLS, the handshake has refused
+// those without a certificate, and every call is checked against the relay that the
+// certificate names.
 func (s *Server) authorised(next http.Handler) http.Handler {
 	refuse := connect.NewErrorWriter()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.tls != nil {
+			next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), peerKey{}, r.TLS)))
+			return
+		}
 		given, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 		sum := sha256.Sum256([]byte(given)) // equal lengths, so that the comparison tells nothing
 		if subtle.ConstantTimeCompare(sum[:], s.secret[:]) != 1 {
-			if s.refused.Add(1) == 1 {
-				s.log.Warn("relay with a wrong secret; further ones are only counted", "conn", r.RemoteAddr)
-			}
+			s.refuse("relay with a wrong secret; further ones are only counted", r.RemoteAddr)
 			err := toRPC(manager.NewError(manager.CodeRelayUnauthorised))
 			if refuse.IsSupported(r) {
 				_ = refuse.Write(w, r, err) // the peer may have gone
@@ -156,6 +156,43 @@ func (s *Server) authorised(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+func (s *Server) refuse(what, conn string) {
+	if s.refused.Add(1) == 1 {
+		s.log.Warn("relay refused; further ones are only counted", "reason", what, "conn", conn)
+	}
+}
+
+// peerKey is the context key of the *tls.ConnectionState of a call.
+type peerKey struct{}
+
+// is returns CodeRelayUnauthorised unless the caller may speak for a relay.
+func (s *Server) is(ctx context.Context, kind manager.RelayKind, id manager.RelayID) error {
+	if s.tls == nil {
+		return nil // all relays have one secret
+	}
+	state, _ := ctx.Value(peerKey{}).(*tls.ConnectionState)
+	if state == nil || len(state.PeerCertificates) == 0 {
+		s.refuse("no certificate", string(id))
+		return manager.NewError(manager.CodeRelayUnauthorised)
+	}
+	k, named, err := pki.ParseRelay(state.PeerCertificates[0])
+	if err != nil || k != kind.String() || named != string(id) {
+		s.refuse("its certificate names another relay", string(id))
+		return manager.NewError(manager.CodeRelayUnauthorised)
+	}
+	return nil
+}
+
+// session returns the attachment that a call names, if it is the caller's.
+func (s *Server) session(ctx context.Context, id string) (*manager.RelaySession, error) {
+	session, ok := s.manager.Session(id)
+	if !ok {
+		return nil, manager.NewError(manager.CodeRelayNotAttached)
+	}
+	r := session.Relay()
+	return session, s.is(ctx, r.Kind, r.ID)
 }
 
 // handler implements relayv1connect.RelayControlHandler.
@@ -173,6 +210,9 @@ func (h handler) Attach(ctx context.Context, stream *connect.BidiStream[pb.FromR
 	}
 	relay, err := helloFromPB(hello)
 	if err != nil {
+		return toRPC(err)
+	}
+	if err := h.is(ctx, relay.Kind, relay.ID); err != nil {
 		return toRPC(err)
 	}
 	session, err := h.manager.AttachRelay(relay)
@@ -219,37 +259,11 @@ func (h handler) read(stream *connect.BidiStream[pb.FromRelay, pb.FromManager], 
 		switch k := m.GetKind().(type) {
 		case *pb.FromRelay_Acknowledgement:
 			session.Acknowledge(ackFromPB(session.ID(), k.Acknowledgement))
-		case *pb.FromRelay_Event:
-			session.Report(eventFromPB(k.Event))
+		case *pb.FromRelay_Load:
+			session.Load(loadFromPB(k.Load))
 		default:
 			h.log.Warn("unexpected message from a relay; its session ends", "relay", session.Relay().ID)
 			return
 		}
 	}
-}
-
-// Resolve answers an attached outer relay.
-func (h handler) Resolve(ctx context.Context, req *connect.Request[pb.ResolveRequest]) (*connect.Response[pb.ResolveResponse], error) {
-	route, err := h.resolve(ctx, req.Msg)
-	if err != nil {
-		h.failed.Add(1)
-		if manager.AsError(err).Code == manager.CodeInternal && !errors.Is(err, errMessage) && ctx.Err() == nil {
-			h.log.Error("resolve failed", "error", err)
-		}
-		return nil, toRPC(err)
-	}
-	h.resolved.Add(1)
-	return connect.NewResponse(routeToPB(route)), nil
-}
-
-func (h handler) resolve(ctx context.Context, m *pb.ResolveRequest) (manager.Route, error) {
-	session, ok := h.manager.Session(m.GetSession())
-	if !ok {
-		return manager.Route{}, manager.NewError(manager.CodeRelayNotAttached)
-	}
-	hit, err := parseAddrPort("hit", m.GetHit())
-	if err != nil {
-		return manager.Route{}, err
-	}
-	return session.Resolve(ctx, manager.ResolveRequest{Hit: hit, Client: optionalAddrPort(m.GetClient())})
 }

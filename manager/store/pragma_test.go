@@ -1,6 +1,7 @@
 package store
 
 import (
+	"fmt"
 	"path/filepath"
 	"testing"
 )
@@ -12,17 +13,19 @@ func TestPragmas(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	for range 3 {
-		c, err := s.db.Conn(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { c.Close() }) // held, so that the next one is another connection
+	check := func(t *tx) error {
 		for pragma, want := range map[string]string{"journal_mode": "wal", "synchronous": "2", "busy_timeout": "5000", "foreign_keys": "1"} {
 			var got string
-			if err := c.QueryRowContext(t.Context(), "PRAGMA "+pragma).Scan(&got); err != nil || got != want {
-				t.Errorf("%s = %q, %v; want %q", pragma, got, err, want)
+			if err := t.row("PRAGMA " + pragma).Scan(&got); err != nil || got != want {
+				return fmt.Errorf("%s = %q, %v; want %q", pragma, got, err, want)
 			}
 		}
+		return nil
+	}
+	if err := s.write(t.Context(), check); err != nil {
+		t.Errorf("who writes: %v", err)
+	}
+	if err := s.view(t.Context(), check); err != nil {
+		t.Errorf("who reads: %v", err)
 	}
 }

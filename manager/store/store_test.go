@@ -12,6 +12,7 @@ import (
 
 	"github.com/simreach/simreach/manager"
 	"github.com/simreach/simreach/manager/store"
+	"github.com/simreach/simreach/manager/store/pgtest"
 	"github.com/simreach/simreach/manager/store/storetest"
 )
 
@@ -35,6 +36,18 @@ func TestSQLiteFile(t *testing.T) {
 
 func TestSQLiteMemory(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) manager.Store { return open(t, ":memory:") })
+}
+
+func TestPostgres(t *testing.T) {
+	server := pgtest.Start(t)
+	storetest.Run(t, func(t *testing.T) manager.Store {
+		s, err := store.Open(t.Context(), store.Config{URL: server.Database(t)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.Close() })
+		return s
+	})
 }
 
 // What was stored is there after the file is opened again.
@@ -98,8 +111,17 @@ func TestFilesArePrivate(t *testing.T) {
 }
 
 func TestOpenRefuses(t *testing.T) {
-	for name, path := range map[string]string{"no path": "", "a directory": t.TempDir()} {
-		if s, err := store.Open(t.Context(), store.Config{Path: path}); err == nil {
+	for name, c := range map[string]store.Config{
+		"no path":             {},
+		"a directory":         {Path: t.TempDir()},
+		"an unknown driver":   {Driver: "oracle", Path: ":memory:"},
+		"no URL":              {Driver: store.Postgres},
+		"a path and a URL":    {Path: ":memory:", URL: "postgres:///x"},
+		"no URL of theirs":    {URL: "postgres://%"},
+		"nobody at that URL":  {URL: "postgres://127.0.0.1:1/x?connect_timeout=1"},
+		"connections below 0": {URL: "postgres:///x", Connections: -1},
+	} {
+		if s, err := store.Open(t.Context(), c); err == nil {
 			s.Close()
 			t.Errorf("%s: opened", name)
 		}

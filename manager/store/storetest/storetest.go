@@ -52,7 +52,21 @@ func Run(t *testing.T, open func(t *testing.T) manager.Store) {
 		{"what expired is removed once", testExpiry},
 		{"two claims of one address have one winner", testRace},
 		{"the first signing key stays", testSigningKeys},
+		{"an audit record comes back as it was stored", testAudit},
+		{"audit records are kept once", testAuditOnce},
+		{"old audit records are removed", testPurge},
+		{"contracts and exports", testContracts},
+		{"credentials", testCredentials},
+		{"the life of an entry is in the audit log", testLife},
+		{"attachments of several managers", testAttachments},
+		{"changes are told to those who watch", testWatch},
 	} {
+		t.Run(c.name, func(t *testing.T) { c.test(t, open(t)) })
+	}
+	for _, c := range accountTests {
+		t.Run(c.name, func(t *testing.T) { c.test(t, open(t)) })
+	}
+	for _, c := range simTests {
 		t.Run(c.name, func(t *testing.T) { c.test(t, open(t)) })
 	}
 }
@@ -74,6 +88,14 @@ func testRoundTrip(t *testing.T, s manager.Store) {
 			e.Address = netip.MustParseAddrPort("[2001:db8::1]:40003")
 			e.Ranges = e.Ranges[:1]
 		}),
+		entry("D", 40004, func(e *manager.Entry) { e.TLS, e.CredentialID, e.ProxyProtocol = true, "01CRED", true }),
+		entry("E", 40005, func(e *manager.Entry) {
+			e.IMSI, e.DevicePort, e.TLS = "", 0, true
+			e.Targets = []manager.Target{
+				{IMSI: "001010000000001", DevicePort: 22},
+				{IMSI: "001010000000002", SIMID: "894", DevicePort: 443, Ranges: e.Ranges, Expires: t0.Add(time.Minute)},
+			}
+		}),
 	} {
 		create(t, s, e)
 		got, err := s.EntryByAddress(t.Context(), e.Address)
@@ -90,6 +112,133 @@ func testRoundTrip(t *testing.T, s manager.Store) {
 	if _, err := s.EntryByAddress(t.Context(), netip.MustParseAddrPort("192.0.2.1:1")); !errors.Is(err, manager.ErrNotFound) {
 		t.Errorf("EntryByAddress of an unknown address: %v; want ErrNotFound", err)
 	}
+}
+
+// testLife: what happens to an entry is recorded with it, once, and with nothing else.
+func testLife(t *testing.T, s manager.Store) {
+	ctx := t.Context()
+	create(t, s, entry("A", 40001), entry("B", 40002))
+	_ = s.CreateEntry(ctx, entry("C", 40001)) // taken
+	if err := s.DeleteEntry(ctx, "A", t0); err != nil {
+		t.Fatal(err)
+	}
+	_ = s.DeleteEntry(ctx, "A", t0) // gone
+	for range 2 {
+		if _, err := s.DeleteExpired(ctx, t0.Add(2*time.Hour), t0.Add(2*time.Hour), 10); err != nil {
+			t.Fatal(err)
+		}
+	}
+	log, err := s.Audit(ctx, manager.AuditQuery{OperatorID: op})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]int{}
+	for _, r := range log {
+		got[string(r.Type)+" "+string(r.EntryID)]++
+		if r.IMSI != "001010000000001" || r.RelayID != "outer1" || r.DevicePort != 22 || r.ConnectionID != "" {
+			t.Errorf("record %+v; want what the entry says", r)
+		}
+	}
+	if d := cmp.Diff(map[string]int{"CREATED A": 1, "CREATED B": 1, "DELETED A": 1, "EXPIRED B": 1}, got); d != "" {
+		t.Errorf("records (-want +got):\n%s", d)
+	}
+}
+
+func testAttachments(t *testing.T, s manager.Store) {
+	ctx := t.Context()
+	at := func(session, relay string, change ...func(*manager.RelayAttachment)) manager.RelayAttachment {
+		a := manager.RelayAttachment{
+			Session: session, Since: t0, Seen: t0, Opened: 1, Closed: 2, Up: 3, Down: 1 << 40, Rate: 5,
+			Relay: manager.Relay{
+				ID: manager.RelayID(relay), Kind: manager.OuterRelay, Instance: "i-" + session, Address: netip.MustParseAddrPort("[2001:db8::1]:0"),
+				Ports: manager.PortRange{First: 40000, Last: 65000}, Region: "east", Live: 7,
+			},
+		}
+		for _, c := range change {
+			c(&a)
+		}
+		return a
+	}
+	from := func(name string, sequence int64, a manager.RelayAttachment) manager.RelayAttachment {
+		a.Manager, a.Sequence = name, sequence
+		return a
+	}
+	sync := func(name string, lapsed time.Time, own ...manager.RelayAttachment) {
+		t.Helper()
+		if _, err := s.SyncAttachments(ctx, name, own, lapsed); err != nil {
+			t.Fatalf("SyncAttachments: %v", err)
+		}
+	}
+	want := func(why string, want ...manager.RelayAttachment) {
+		t.Helper()
+		got, err := s.Attachments(ctx)
+		if err != nil {
+			t.Fatalf("Attachments: %v", err)
+		}
+		if d := cmp.Diff(want, got, append(equal, cmpopts.EquateEmpty())...); d != "" {
+			t.Errorf("%s (-want +got):\n%s", why, d)
+		}
+	}
+	a, b := at("s1", "outer1"), at("s2", "outer2", func(a *manager.RelayAttachment) { a.Relay.Kind = manager.InnerRelay })
+	sync("A", time.Time{}, a)
+	sync("B", time.Time{}, b)
+	want("one each", from("A", 1, a), from("B", 2, b))
+	a2 := at("s1", "outer1", func(a *manager.RelayAttachment) {
+		a.Seen, a.Relay.Live, a.Relay.Draining, a.Up = t0.Add(time.Second), 9, true, 100
+	})
+	moved := at("s3", "outer1")
+	sync("A", time.Time{}, a2, moved)
+	want("what changes, changes, and a new one has the highest sequence", from("A", 1, a2), from("B", 2, b), from("A", 3, moved))
+	sync("B", t0.Add(time.Millisecond), b)
+	want("those of another that were not seen lately are gone, one's own stand", from("A", 1, a2), from("B", 2, b))
+	sync("B", time.Time{})
+	want("none of B", from("A", 1, a2))
+	sync("A", time.Time{})
+	want("none")
+}
+
+// testWatch: all methods that promise it tell of their changes.
+func testWatch(t *testing.T, s manager.Store) {
+	ch := make(chan manager.Change, 100)
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := s.Watch(ctx, func(c manager.Change) { ch <- c }); err != nil {
+			t.Error(err)
+		}
+	})
+	defer wg.Wait()
+	defer cancel()
+	want := func(c manager.Change) {
+		t.Helper()
+		if d := cmp.Diff(c, <-ch, cmpopts.EquateComparable(netip.AddrPort{})); d != "" {
+			t.Fatalf("change (-want +got):\n%s", d)
+		}
+	}
+	want(manager.Change{Kind: manager.ChangeResync})
+	a, b := entry("A", 40001), entry("B", 40002)
+	create(t, s, a, b)
+	want(manager.Change{Kind: manager.ChangeEntryCreated, ID: "A", Address: a.Address, Relay: "outer1"})
+	want(manager.Change{Kind: manager.ChangeEntryCreated, ID: "B", Address: b.Address, Relay: "outer1"})
+	if err := s.DeleteEntry(ctx, "A", t0); err != nil {
+		t.Fatal(err)
+	}
+	want(manager.Change{Kind: manager.ChangeEntryDeleted, ID: "A", Address: a.Address, Relay: "outer1", Data: "revoked"})
+	if _, err := s.DeleteExpired(ctx, t0.Add(2*time.Hour), t0, 10); err != nil {
+		t.Fatal(err)
+	}
+	want(manager.Change{Kind: manager.ChangeEntryDeleted, ID: "B", Address: b.Address, Relay: "outer1", Data: "expired"})
+	r := manager.RelayAttachment{Session: "s", Relay: manager.Relay{ID: "outer1", Kind: manager.OuterRelay, Instance: "i", Address: netip.MustParseAddrPort("192.0.2.1:0")}, Since: t0, Seen: t0}
+	for range 2 { // the second time nothing has changed
+		if _, err := s.SyncAttachments(ctx, "A", []manager.RelayAttachment{r}, time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want(manager.Change{Kind: manager.ChangeRelay, Relay: "outer1", Origin: "A"})
+	if err := s.Notify(ctx, manager.Change{Kind: manager.ChangeSIM, ID: "1"}); err != nil {
+		t.Fatal(err)
+	}
+	want(manager.Change{Kind: manager.ChangeSIM, ID: "1"})
 }
 
 func testTaken(t *testing.T, s manager.Store) {
@@ -173,6 +322,9 @@ func testLists(t *testing.T, s manager.Store) {
 	es, err := s.RelayEntries(t.Context(), "outer1", t0.Add(time.Second))
 	if err != nil || ids(es) != "ABCD" {
 		t.Errorf("RelayEntries = %q, %v; want ABCD: all operators, nothing expired", ids(es), err)
+	}
+	if es, err := s.AllEntries(t.Context(), t0.Add(time.Second)); err != nil || len(es) != 5 {
+		t.Errorf("AllEntries = %q, %v; want all but E, which expired", ids(es), err)
 	}
 }
 

@@ -1,0 +1,285 @@
+package manager_test
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/simreach/simreach/manager"
+	"github.com/simreach/simreach/manager/store"
+	"github.com/simreach/simreach/manager/store/pgtest"
+)
+
+func TestSeveralManagers(t *testing.T) {
+	server := pgtest.Start(t)
+	for name, test := range map[string]func(*testing.T, *pgtest.Server){
+		"a relay of another manager":               testRelayOfAnotherManager,
+		"a relay of another manager refuses":       testRelayOfAnotherManagerRefuses,
+		"managers create entries together":         testManagersCreateTogether,
+		"a relay moves":                            testRelayMoves,
+		"the connections to the database are lost": testDatabaseLost,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, server) })
+	}
+}
+
+// several runs managers on one PostgreSQL, each with a store of its own.
+func several(t *testing.T, server *pgtest.Server, n int, change ...func(*manager.Config)) []*rig {
+	t.Helper()
+	url := server.Database(t)
+	cfg := config()
+	cfg.Heartbeat = 100 * time.Millisecond
+	for _, c := range change {
+		c(&cfg)
+	}
+	rigs := make([]*rig, n)
+	for i := range rigs {
+		st, err := store.Open(t.Context(), store.Config{URL: url})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { st.Close() })
+		rigs[i] = startOn(t, cfg, st)
+	}
+	return rigs
+}
+
+// instanceOf returns the instance that a ticket is for.
+func instanceOf(t *testing.T, ticket string) any {
+	t.Helper()
+	claims := jwt.MapClaims{}
+	if _, _, err := jwt.NewParser().ParseUnverified(ticket, claims); err != nil {
+		t.Fatal(err)
+	}
+	return claims["inst"]
+}
+
+// sees waits until a manager knows of as many attached relays.
+func sees(t *testing.T, m *rig, n int) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	var last manager.Status
+	for range 1000 {
+		s, err := m.Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if last = s; len(s.Relays) == n {
+			return
+		}
+		<-tick.C
+	}
+	t.Fatalf("relays %+v; want %d", last.Relays, n)
+}
+
+// An entry made at one manager on a relay that is attached to another is open when the
+// request is answered, is resolved there, and is closed when its deletion is answered.
+func testRelayOfAnotherManager(t *testing.T, server *pgtest.Server) {
+	ms := several(t, server, 2)
+	a, b := ms[0], ms[1]
+	outer := attach(t, b.Service, outerRelay("outer1", wide))
+	inner := innerRelay("inner1", "192.0.2.11:7001")
+	attach(t, a.Service, inner)
+	sees(t, a, 2)
+	sees(t, b, 2)
+	b.dir.set(imsi1, "upf1", "10.0.0.1")
+
+	var es []manager.Entry
+	for range 20 {
+		e := create(t, a.Service)
+		var open bool
+		outer.with(func(f *fakeRelay) { _, open = f.open[e.ID] })
+		if !open {
+			t.Fatal("the request was answered before the port was open")
+		}
+		r, err := outer.Resolve(t.Context(), manager.ResolveRequest{Hit: e.Address})
+		if err != nil {
+			t.Fatalf("Resolve at the relay's manager: %v", err)
+		}
+		if r.InnerID != "inner1" || r.Inner != inner.Address || instanceOf(t, r.Ticket) != inner.Instance {
+			t.Errorf("route %+v; want the inner relay that is attached to the other manager, and a ticket for its process", r)
+		}
+		es = append(es, e)
+	}
+	for _, e := range es {
+		if err := a.DeleteEntry(t.Context(), op1, e.Address); err != nil {
+			t.Fatal(err)
+		}
+		var open bool
+		outer.with(func(f *fakeRelay) { _, open = f.open[e.ID] })
+		if open {
+			t.Fatal("the deletion was answered before the port was closed")
+		}
+		_, err := outer.Resolve(t.Context(), manager.ResolveRequest{Hit: e.Address})
+		wantCode(t, err, manager.CodeUnknownEntry, "a deleted entry")
+	}
+	// What one manager resolved lately is gone there at once when the other deletes it.
+	e := create(t, b.Service)
+	if _, err := outer.Resolve(t.Context(), manager.ResolveRequest{Hit: e.Address}); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.DeleteEntry(t.Context(), op1, e.Address); err != nil {
+		t.Fatal(err)
+	}
+	_, err := outer.Resolve(t.Context(), manager.ResolveRequest{Hit: e.Address})
+	wantCode(t, err, manager.CodeUnknownEntry, "deleted at the other manager")
+}
+
+// What a relay answers reaches the manager that asked through another.
+func testRelayOfAnotherManagerRefuses(t *testing.T, server *pgtest.Server) {
+	ms := several(t, server, 2, func(c *manager.Config) { c.RelayTimeout = 300 * time.Millisecond })
+	a, b := ms[0], ms[1]
+	outer := attach(t, b.Service, outerRelay("outer1", wide))
+	sees(t, a, 1)
+	first := true
+	outer.with(func(f *fakeRelay) {
+		f.refuse = func(manager.Opening) error {
+			if first {
+				first = false
+				return manager.ErrPortInUse
+			}
+			return nil
+		}
+	})
+	create(t, a.Service) // a second port is tried
+	outer.with(func(f *fakeRelay) { f.refuse = func(manager.Opening) error { return errors.New("no memory") } })
+	_, err := a.CreateEntry(t.Context(), op1, request())
+	wantCode(t, err, manager.CodeRelayRefused, "the relay cannot")
+	outer.with(func(f *fakeRelay) { f.refuse, f.mute = nil, true })
+	_, err = a.CreateEntry(t.Context(), op1, request())
+	wantCode(t, err, manager.CodeRelayRefused, "the relay does not answer")
+	if n, _ := a.store.CountEntries(t.Context()); n != 1 {
+		t.Errorf("%d entries; want the one that was opened", n)
+	}
+}
+
+// Both managers make entries on both relays at one time; no address is given twice.
+func testManagersCreateTogether(t *testing.T, server *pgtest.Server) {
+	ms := several(t, server, 2)
+	for i, m := range ms {
+		r := outerRelay([]string{"outer1", "outer2"}[i], manager.PortRange{First: 40000, Last: 40029})
+		r.Address = netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i + 1)}), 0)
+		attach(t, m.Service, r)
+	}
+	sees(t, ms[0], 2)
+	sees(t, ms[1], 2)
+	var mu sync.Mutex
+	seen := map[netip.AddrPort]bool{}
+	var wg sync.WaitGroup
+	for i := range 50 { // of 60 ports
+		wg.Go(func() {
+			e, err := ms[i%2].CreateEntry(t.Context(), op1, request())
+			if err != nil {
+				t.Errorf("CreateEntry: %v", err)
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if seen[e.Address] {
+				t.Errorf("%s was given twice", e.Address)
+			}
+			seen[e.Address] = true
+		})
+	}
+	wg.Wait()
+}
+
+// A relay that attaches to another manager is there at once, with all its entries, and
+// its session at the first one ends.
+func testRelayMoves(t *testing.T, server *pgtest.Server) {
+	ms := several(t, server, 2)
+	a, b := ms[0], ms[1]
+	first := attach(t, a.Service, outerRelay("outer1", wide))
+	sees(t, b, 1)
+	e := create(t, b.Service)
+	second := attach(t, b.Service, outerRelay("outer1", wide))
+	if err := <-first.ended; !errors.Is(err, manager.ErrReplaced) {
+		t.Errorf("the session at the first manager: %v; want ErrReplaced", err)
+	}
+	create(t, a.Service)
+	second.with(func(f *fakeRelay) {
+		if _, ok := f.open[e.ID]; len(f.open) != 2 || !ok {
+			t.Errorf("open at the second manager: %v; want both entries", f.open)
+		}
+	})
+}
+
+// A manager that may have missed changes has its outer relays attach again, for a
+// snapshot, and believes nothing that it read before.
+func testDatabaseLost(t *testing.T, server *pgtest.Server) {
+	ms := several(t, server, 1)
+	m := ms[0]
+	m.dir.set(imsi1, "upf1", "10.0.0.1")
+	attach(t, m.Service, innerRelay("inner1", "192.0.2.11:7001"))
+	outer := attach(t, m.Service, outerRelay("outer1", wide))
+	e, gone := create(t, m.Service), create(t, m.Service)
+	for _, e := range []manager.Entry{e, gone} {
+		if _, err := outer.Resolve(t.Context(), manager.ResolveRequest{Hit: e.Address}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	server.Disconnect(t)
+	if err := <-outer.ended; !errors.Is(err, manager.ErrSessionEnded) || errors.Is(err, manager.ErrReplaced) {
+		t.Errorf("the outer relay's session: %v; want it ended, to attach again", err)
+	}
+	if err := m.store.DeleteEntry(t.Context(), gone.ID, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	again := attach(t, m.Service, outerRelay("outer1", wide))
+	if _, err := again.Resolve(t.Context(), manager.ResolveRequest{Hit: e.Address}); err != nil {
+		t.Errorf("after the loss: %v", err)
+	}
+	create(t, m.Service)
+	_, err := again.Resolve(t.Context(), manager.ResolveRequest{Hit: gone.Address})
+	wantCode(t, err, manager.CodeUnknownEntry, "deleted after the loss")
+}
+
+// The relays of a manager that says nothing more lapse after five heartbeats.
+func TestManagerDies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st, err := store.Open(context.WithoutCancel(t.Context()), store.Config{Path: ":memory:"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { st.Close() })
+		cfg := config()
+		cfg.Heartbeat = 2 * time.Second
+		m := startOn(t, cfg, st)
+		// A manager that is gone without a word: it says nothing more.
+		dead := manager.RelayAttachment{Session: "s", Relay: innerRelay("inner1", "192.0.2.11:7001"), Since: time.Now(), Seen: time.Now()}
+		if _, err := st.SyncAttachments(t.Context(), "dead", []manager.RelayAttachment{dead}, time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		relays := func() int {
+			s, err := m.Status(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return len(s.Relays)
+		}
+		if n := relays(); n != 1 {
+			t.Fatalf("%d relays; want that of the other manager", n)
+		}
+		<-time.After(9 * time.Second)
+		synctest.Wait()
+		if n := relays(); n != 1 {
+			t.Errorf("%d relays after 9 s of silence; want 1: five heartbeats are 10 s", n)
+		}
+		<-time.After(5 * time.Second)
+		synctest.Wait()
+		if n := relays(); n != 0 {
+			t.Errorf("%d relays after 14 s of silence; want none", n)
+		}
+		if all, err := st.Attachments(t.Context()); err != nil || len(all) != 0 {
+			t.Errorf("attachments %v, %v; want none", all, err)
+		}
+	})
+}

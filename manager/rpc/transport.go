@@ -1,0 +1,111 @@
+package rpc
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/simreach/simreach/internal/pki"
+	"github.com/simreach/simreach/manager/rpc/relayv1/relayv1connect"
+)
+
+// dialTimeout bounds connecting to a manager, TLS included: another may be there.
+const dialTimeout = 2 * time.Second
+
+type dialFunc func(ctx context.Context, network, address string) (net.Conn, error)
+
+// endpoint is one manager as a client reaches it: a connection for commands, reports
+// and calls, and some for questions, so that a snapshot or a batch of audit records
+// holds up no question.
+type endpoint struct {
+	address string
+	control *peer
+	resolve []*peer
+}
+
+// peer is one HTTP/2 connection.
+type peer struct {
+	transport *http.Transport
+	rpc       relayv1connect.RelayControlClient
+}
+
+func newEndpoint(address string, c ClientConfig, dial dialFunc, source *pki.Source) *endpoint {
+	e := &endpoint{address: address, control: newPeer(address, c.Secret, dial, source)}
+	for range c.ResolveStreams {
+		e.resolve = append(e.resolve, newPeer(address, c.Secret, dial, source))
+	}
+	return e
+}
+
+func (e *endpoint) close() {
+	e.control.transport.CloseIdleConnections()
+	for _, p := range e.resolve {
+		p.transport.CloseIdleConnections()
+	}
+}
+
+func newPeer(address, secret string, dial dialFunc, source *pki.Source) *peer {
+	var protocols http.Protocols
+	t := &http.Transport{
+		Protocols: &protocols, DisableCompression: true,
+		HTTP2: &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
+	}
+	var round http.RoundTripper = t
+	url := "http://" + address
+	bounded := func(ctx context.Context, network, address string) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+		defer cancel()
+		return dial(ctx, network, address)
+	}
+	if source == nil {
+		protocols.SetUnencryptedHTTP2(true)
+		t.DialContext = bounded
+		round = authorize{t, "Bearer " + secret}
+	} else {
+		protocols.SetHTTP2(true)
+		t.DialTLSContext = dialTLS(bounded, source)
+		url = "https://" + address
+	}
+	return &peer{t, relayv1connect.NewRelayControlClient(&http.Client{Transport: round}, url,
+		connect.WithReadMaxBytes(maxAnswer), connect.WithAcceptCompression("gzip", nil, nil))} // it costs more than the whole answer
+}
+
+// dialTLS connects with the certificate that is in force now.
+func dialTLS(dial dialFunc, source *pki.Source) dialFunc {
+	base := &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{"h2"}}
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		host, _, err := net.SplitHostPort(address)
+		if err != nil {
+			return nil, err
+		}
+		ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+		defer cancel()
+		raw, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		c := tls.Client(raw, source.Dial(base, host))
+		if err := c.HandshakeContext(ctx); err != nil {
+			return nil, errors.Join(fmt.Errorf("TLS with %s: %w", address, err), raw.Close())
+		}
+		return c, nil
+	}
+}
+
+// authorize adds the shared secret to every request.
+type authorize struct {
+	next   http.RoundTripper
+	header string
+}
+
+func (a authorize) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Header.Set("Authorization", a.header)
+	return a.next.RoundTrip(r)
+}

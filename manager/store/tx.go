@@ -1,0 +1,303 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/simreach/simreach/manager"
+)
+
+const (
+	// maxBatch bounds how many writes share a transaction, and so how much is done
+	// again when it fails.
+	maxBatch = 256
+	// writeTimeout bounds a batch: an engine that does not answer must not hold its
+	// callers for ever.
+	writeTimeout = 15 * time.Second
+	// maxAttempts bounds how often a transaction is tried that collides with others.
+	maxAttempts = 12
+)
+
+// runner runs statements in a transaction, with ? for arguments.
+type runner interface {
+	exec(ctx context.Context, query string, args []any) (sql.Result, error)
+	query(ctx context.Context, query string, args []any) (*sql.Rows, error)
+}
+
+// engine is what differs between databases.
+type engine interface {
+	// update runs f in a transaction that may write, and commits it if f returns nil.
+	// Nobody else is in update of the same engine.
+	update(ctx context.Context, f func(runner) error) error
+	// view runs f in a transaction that sees one state and writes nothing.
+	view(ctx context.Context, f func(runner) error) error
+	// announce delivers changes to whoever watches, once r is committed.
+	announce(ctx context.Context, r runner, changes []manager.Change) error
+	// committed is called after update returned nil, with what announce was given.
+	committed(changes []manager.Change)
+	// watch implements Store.Watch.
+	watch(ctx context.Context, f func(manager.Change)) error
+	// again reports whether err says that the transaction would do if tried again.
+	again(err error) bool
+	// duplicate reports whether err is a violation of UNIQUE or PRIMARY KEY, and
+	// whether of the latter.
+	duplicate(err error) (is, primary bool)
+	close() error
+}
+
+// tx is a transaction under way. It belongs to the function that got it and ends with
+// it, which is why it holds its context.
+type tx struct {
+	ctx     context.Context
+	r       runner
+	changes []manager.Change
+}
+
+// exec runs a statement that returns no rows, and returns how many it changed.
+func (t *tx) exec(query string, args ...any) (int64, error) {
+	res, err := t.r.exec(t.ctx, query, args)
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
+}
+
+// query runs a statement that returns rows. They must be read to their end, or closed,
+// before the next statement.
+func (t *tx) query(query string, args ...any) (*sql.Rows, error) {
+	return t.r.query(t.ctx, query, args)
+}
+
+// row runs a statement that returns at most one row.
+func (t *tx) row(query string, args ...any) row {
+	rows, err := t.query(query, args...)
+	return row{rows, err}
+}
+
+// row is what is read with Scan, once.
+type row struct {
+	rows *sql.Rows
+	err  error
+}
+
+// Scan reads the row. sql.ErrNoRows: there is none.
+func (r row) Scan(dest ...any) error {
+	if r.err != nil {
+		return r.err
+	}
+	defer r.rows.Close()
+	if !r.rows.Next() {
+		return cmp.Or(r.rows.Err(), sql.ErrNoRows)
+	}
+	if err := r.rows.Scan(dest...); err != nil {
+		return err
+	}
+	return r.rows.Close()
+}
+
+// notify tells all managers on the store of c, after the commit and only if it happens.
+func (t *tx) notify(c manager.Change) { t.changes = append(t.changes, c) }
+
+// job is one write that waits for, or is in, a transaction.
+type job struct {
+	ctx     context.Context
+	f       func(*tx) error
+	done    chan struct{} // closed when err is final
+	err     error
+	changes []manager.Change
+}
+
+// writer puts writes that come at one time into one transaction.
+type writer struct {
+	mu    sync.Mutex    // guards queue
+	queue []*job        // in the order in which they came
+	turn  chan struct{} // capacity 1; whoever fills it runs batches
+}
+
+// write runs f in a transaction that is durable when write returns nil. If f returns an
+// error, what it did is undone and write returns that error. f may run several times,
+// must do nothing but use t, and must not call the Store: it holds up all other writes.
+//
+// If ctx ends before f began, write returns its error and nothing has happened;
+// after that it waits for the outcome.
+func (s *Store) write(ctx context.Context, f func(t *tx) error) error {
+	j := &job{ctx: ctx, f: f, done: make(chan struct{})}
+	w := &s.writer
+	w.mu.Lock()
+	w.queue = append(w.queue, j)
+	w.mu.Unlock()
+	for {
+		select {
+		case <-j.done:
+			return j.err
+		case w.turn <- struct{}{}:
+			s.runTurn()
+		case <-ctx.Done():
+			if w.withdraw(j) {
+				return ctx.Err()
+			}
+			<-j.done
+			return j.err
+		}
+	}
+}
+
+// withdraw takes a job from the queue; false if it has been taken up.
+func (w *writer) withdraw(j *job) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i, other := range w.queue {
+		if other == j {
+			w.queue = append(w.queue[:i:i], w.queue[i+1:]...)
+			return true
+		}
+	}
+	return false
+}
+
+// runTurn runs what is queued, as one batch.
+func (s *Store) runTurn() {
+	w := &s.writer
+	w.mu.Lock()
+	n := min(len(w.queue), maxBatch)
+	batch := w.queue[:n:n]
+	w.queue = w.queue[n:]
+	w.mu.Unlock()
+	defer func() { // also if a function of somebody panicked
+		for _, j := range batch {
+			close(j.done)
+		}
+		<-w.turn
+	}()
+	for _, j := range batch {
+		j.err = errAbandoned
+	}
+	if n > 0 {
+		s.runBatch(batch)
+	}
+}
+
+var errAbandoned = errors.New("store: the transaction was abandoned")
+
+// runBatch sets the outcome of every job.
+func (s *Store) runBatch(batch []*job) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(batch[0].ctx), writeTimeout)
+	defer cancel()
+	err := s.attempt(ctx, batch)
+	for n := 1; n < maxAttempts && err != nil && s.engine.again(err); n++ {
+		if n == 3 && len(batch) > 1 { // perhaps one of them is the cause
+			for i := range batch {
+				s.runBatch(batch[i : i+1])
+			}
+			return
+		}
+		if pause(ctx, n) != nil {
+			break
+		}
+		err = s.attempt(ctx, batch)
+	}
+	if err != nil {
+		for _, j := range batch {
+			j.err = err
+		}
+	}
+}
+
+// pause waits longer with every attempt, and each waiter another while, so that those
+// who collided do not collide again.
+func pause(ctx context.Context, attempt int) error {
+	timer := time.NewTimer(time.Duration(1+rand.IntN(2<<min(attempt, 7))) * time.Millisecond)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// attempt runs a batch in one transaction. An error is the transaction's; those of jobs
+// are in them.
+func (s *Store) attempt(ctx context.Context, batch []*job) error {
+	var all []manager.Change
+	alone := len(batch) == 1
+	err := s.engine.update(ctx, func(r runner) error {
+		all = nil
+		for _, j := range batch {
+			if err := s.attemptJob(ctx, r, j, alone); err != nil {
+				return err
+			}
+			if j.err == nil {
+				all = append(all, j.changes...)
+			}
+		}
+		if alone && batch[0].err != nil {
+			return batch[0].err // rolls back
+		}
+		if len(all) == 0 {
+			return nil
+		}
+		return s.engine.announce(ctx, r, all)
+	})
+	if err == nil && len(all) > 0 {
+		s.engine.committed(all)
+	}
+	return err
+}
+
+// attemptJob runs one job in a savepoint, unless it has the transaction to itself.
+func (s *Store) attemptJob(ctx context.Context, r runner, j *job, alone bool) error {
+	if !alone {
+		if _, err := r.exec(ctx, "SAVEPOINT job", nil); err != nil {
+			return err
+		}
+	}
+	t := &tx{ctx: ctx, r: r}
+	j.err = j.f(t)
+	j.changes = t.changes
+	if j.err != nil && s.engine.again(j.err) {
+		return j.err // the whole transaction is lost
+	}
+	if alone {
+		return nil
+	}
+	if j.err != nil {
+		if _, err := r.exec(ctx, "ROLLBACK TO SAVEPOINT job", nil); err != nil {
+			return err
+		}
+	}
+	_, err := r.exec(ctx, "RELEASE SAVEPOINT job", nil)
+	return err
+}
+
+// view runs f in a transaction that sees one state and writes nothing. The rules of
+// write apply to f.
+func (s *Store) view(ctx context.Context, f func(t *tx) error) error {
+	run := func(r runner) error { return f(&tx{ctx: ctx, r: r}) }
+	err := s.engine.view(ctx, run)
+	for n := 1; n < maxAttempts && err != nil && s.engine.again(err); n++ {
+		if err := pause(ctx, n); err != nil {
+			return err
+		}
+		err = s.engine.view(ctx, run)
+	}
+	return err
+}
+
+// isUnique reports whether err is a violation of UNIQUE. A duplicate primary key is
+// another error: where IDs are random it is a fault.
+func (s *Store) isUnique(err error) bool {
+	is, primary := s.engine.duplicate(err)
+	return is && !primary
+}
+
+// isDuplicate reports whether err is a violation of UNIQUE or PRIMARY KEY.
+func (s *Store) isDuplicate(err error) bool {
+	is, _ := s.engine.duplicate(err)
+	return is
+}

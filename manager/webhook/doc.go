@@ -1,0 +1,7 @@
+// Package webhook sends the web requests of event handlers over the network. A
+// [Client] owns no goroutine beyond those of its connections, which end with Run.
+//
+// It does not decide which hosts may be reached: whoever may make an event handler can
+// have the manager's host send a request of at most 8 KB anywhere, and learns nothing
+// of the answer.
+package webhook

@@ -1,0 +1,78 @@
+package webhook_test
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/simreach/simreach/manager"
+	"github.com/simreach/simreach/manager/webhook"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func start(t *testing.T) *webhook.Client {
+	c := webhook.New()
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = c.Run(ctx) })
+	t.Cleanup(func() { cancel(); wg.Wait() })
+	<-c.Ready()
+	return c
+}
+
+// What an event handler says is what the server gets.
+func TestRequest(t *testing.T) {
+	got := make(chan string, 1)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		got <- r.Method + " " + r.URL.Path + " " + r.Header.Get("Content-Type") + " " + r.Header.Get("X-Who") + " " + string(body)
+		w.WriteHeader(http.StatusAccepted)
+	}))
+	defer srv.Close()
+	c := start(t)
+	status, err := c.Do(t.Context(), manager.WebRequest{
+		Method: "PUT", URL: srv.URL + "/hook", ContentType: "application/json", Headers: map[string]string{"X-Who": "me"}, Body: `{"a":1}`,
+	})
+	if err != nil || status != http.StatusAccepted {
+		t.Fatalf("Do = %d, %v; want 202", status, err)
+	}
+	if g, want := <-got, `PUT /hook application/json me {"a":1}`; g != want {
+		t.Errorf("the server got %q; want %q", g, want)
+	}
+}
+
+// A redirection is an answer, not an order.
+func TestRedirectionsAreNotFollowed(t *testing.T) {
+	hits := 0
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		hits++
+		http.Redirect(w, r, "/elsewhere", http.StatusFound)
+	}))
+	defer srv.Close()
+	c := start(t)
+	status, err := c.Do(t.Context(), manager.WebRequest{Method: "GET", URL: srv.URL})
+	if err != nil || status != http.StatusFound || hits != 1 {
+		t.Errorf("Do = %d, %v after %d requests; want 302 after one", status, err, hits)
+	}
+}
+
+// A server that does not answer costs no more than the context's time.
+func TestTimeout(t *testing.T) {
+	release := make(chan struct{})
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { <-release }))
+	defer srv.Close()
+	defer close(release)
+	c := start(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if status, err := c.Do(ctx, manager.WebRequest{Method: "GET", URL: srv.URL}); err == nil {
+		t.Errorf("Do = %d; want an error", status)
+	}
+}
