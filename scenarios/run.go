@@ -97,14 +97,14 @@ func run(ctx context.Context, s *spec.Spec, b lab.Backend, o Options, r *report.
 	if o.Progress.W != nil {
 		o.Progress.Running("starting the topology")
 	}
-	l, err := b.Start(ctx, s, lab.Options{Log: o.Log, Dir: o.Out, Scratch: scratch})
+	l, err := b.Start(ctx, s, lab.Options{Log: o.Log, Dir: o.Out, Scratch: scratch, Capture: s.Captures()})
 	if err != nil {
 		if ctx.Err() != nil {
 			err = fmt.Errorf("%w (the run ended: %w)", err, context.Cause(ctx))
 		}
 		return fmt.Errorf("start the topology: %w", err)
 	}
-	env := steps.NewEnv(l, scratch)
+	env := steps.NewEnv(s, l, scratch)
 	defer func() {
 		if o.Progress.W != nil {
 			o.Progress.Running("tearing down")

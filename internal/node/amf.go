@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"github.com/simreach/simreach/internal/sctp"
+	"github.com/simreach/simreach/internal/telemetry"
 	"github.com/simreach/simreach/nf/amf"
 	"github.com/simreach/simreach/nf/sbi"
 )
@@ -18,10 +19,16 @@ type AMF struct {
 	UDM string         `yaml:"udm"` // base URL of the AUSF and UDM
 	SMF string         `yaml:"smf"` // base URL of the SMF
 	EIR string         `yaml:"eir"` // base URL of the EIR; empty means the UDM
+	// Telemetry is how the process can be watched. Empty: not at all.
+	Telemetry telemetry.Config `yaml:"telemetry"`
 }
 
 // Run implements Role.
 func (c *AMF) Run(ctx context.Context, log *slog.Logger, ready func()) error {
+	return watched(ctx, c.Telemetry, "amf", string(c.AMF.NFID), log, ready, c.run)
+}
+
+func (c *AMF) run(ctx context.Context, log *slog.Logger, _ *telemetry.Telemetry, ready func()) error {
 	o := sbi.ClientOptions{CallbackURL: "http://" + c.SBI.String()}
 	u, err := sbi.NewClient(c.UDM, o)
 	if err != nil {

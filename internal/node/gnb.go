@@ -8,6 +8,7 @@ import (
 
 	"github.com/simreach/simreach/internal/dgram"
 	"github.com/simreach/simreach/internal/sctp"
+	"github.com/simreach/simreach/internal/telemetry"
 	"github.com/simreach/simreach/ue/airlink"
 	"github.com/simreach/simreach/ue/gnb"
 )
@@ -18,10 +19,16 @@ type GNB struct {
 	N2   sctp.Config          `yaml:"n2"`  // how to reach the AMFs
 	Air  netip.AddrPort       `yaml:"air"` // where UE processes reach the simulated radio, over TCP and UDP
 	Link airlink.ServerConfig `yaml:"link"`
+	// Telemetry is how the process can be watched. Empty: not at all.
+	Telemetry telemetry.Config `yaml:"telemetry"`
 }
 
 // Run implements Role.
 func (c *GNB) Run(ctx context.Context, log *slog.Logger, ready func()) error {
+	return watched(ctx, c.Telemetry, "gnb", c.GNB.Name, log, ready, c.run)
+}
+
+func (c *GNB) run(ctx context.Context, log *slog.Logger, _ *telemetry.Telemetry, ready func()) error {
 	c.N2.Log = log
 	n2, err := sctp.NewDialer(ctx, c.N2)
 	if err != nil {

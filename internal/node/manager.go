@@ -8,10 +8,12 @@ import (
 	"net"
 	"net/netip"
 
+	"github.com/simreach/simreach/internal/telemetry"
 	"github.com/simreach/simreach/manager"
 	"github.com/simreach/simreach/manager/api"
 	"github.com/simreach/simreach/manager/rpc"
 	"github.com/simreach/simreach/manager/store"
+	"github.com/simreach/simreach/manager/webhook"
 	"github.com/simreach/simreach/nf/sbi"
 )
 
@@ -25,12 +27,30 @@ type Manager struct {
 	Events    sbi.EventsConfig        `yaml:"events"` // the SMF
 	// Notify is where the SMF delivers events.
 	Notify netip.AddrPort `yaml:"notify"`
-	// SMF takes the place of Events where the SMF is in the same process.
-	SMF sbi.SessionEvents `yaml:"-"`
+	// StaticDirectory takes the place of the SMF's events: the devices are always there.
+	StaticDirectory []manager.StaticAttachment `yaml:"static_directory"`
+	// Charging is where the manager, as charging function, takes the SMF's reports, and
+	// the UDM's events about equipment. Zero: nowhere.
+	Charging netip.AddrPort `yaml:"charging"`
+	// UDM is the base URL of the UDM, and SMF of the SMF, which the manager commands.
+	// Empty: what is asked of a SIM stays in the manager.
+	UDM string `yaml:"udm"`
+	SMF string `yaml:"smf"`
+
+	// Sessions and Core take the place of Events, UDM and SMF where the core is in the
+	// same process.
+	Sessions sbi.SessionEvents `yaml:"-"`
+	Core     manager.Core      `yaml:"-"`
+	// Telemetry is how the process can be watched. Empty: not at all.
+	Telemetry telemetry.Config `yaml:"telemetry"`
 }
 
 // Run implements Role.
-func (c *Manager) Run(ctx context.Context, log *slog.Logger, ready func()) (err error) {
+func (c *Manager) Run(ctx context.Context, log *slog.Logger, ready func()) error {
+	return watched(ctx, c.Telemetry, "manager", "", log, ready, c.run)
+}
+
+func (c *Manager) run(ctx context.Context, log *slog.Logger, tel *telemetry.Telemetry, ready func()) (err error) {
 	st, err := store.Open(ctx, c.Store)
 	if err != nil {
 		return err
@@ -62,25 +82,33 @@ func (c *Manager) Run(ctx context.Context, log *slog.Logger, ready func()) (err 
 }
 
 func (c *Manager) assemble(log *slog.Logger, st *store.Store, listenOn func(what, at string) (net.Listener, error)) ([]component, error) {
-	var parts []component
-	smf := c.SMF
-	if smf == nil {
-		l, err := listenOn("SMF events", c.Notify.String())
-		if err != nil {
-			return nil, err
-		}
-		e, err := sbi.NewEventsClient(c.Events, sbi.EventsDeps{Log: log, Listener: l})
-		if err != nil {
-			return nil, err
-		}
-		smf = e
-		parts = append(parts, e)
-	}
-	dir, err := manager.NewSessionDirectory(c.Directory, manager.DirectoryDeps{Log: log, SMF: smf})
+	dir, parts, err := c.directory(log, listenOn)
 	if err != nil {
 		return nil, err
 	}
-	m, err := manager.New(c.Manager, manager.Deps{Log: log, Store: st, Directory: dir})
+	core, err := c.core()
+	if err != nil {
+		return nil, err
+	}
+	web := webhook.New()
+	m, err := manager.New(c.Manager, manager.Deps{Log: log, Store: st, Directory: dir, Core: core, Web: web})
+	if err != nil {
+		return nil, err
+	}
+	if c.Charging.IsValid() {
+		l, err := listenOn("charging", c.Charging.String())
+		if err != nil {
+			return nil, err
+		}
+		srv, err := sbi.NewServer(sbi.ServerConfig{Drain: sbiDrain}, sbi.ServerDeps{
+			Log: log, Listener: l, Services: sbi.Services{Charging: m, EquipmentEvents: m, Log: log},
+		})
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, srv)
+	}
+	src, err := source(c.RPC.TLS, log)
 	if err != nil {
 		return nil, err
 	}
@@ -88,16 +116,67 @@ func (c *Manager) assemble(log *slog.Logger, st *store.Store, listenOn func(what
 	if err != nil {
 		return nil, err
 	}
-	relays, err := rpc.NewServer(c.RPC, rpc.ServerDeps{Log: log, Listener: l, Manager: m})
+	relays, err := rpc.NewServer(c.RPC, rpc.ServerDeps{Log: log, Listener: l, Manager: m, TLS: src})
 	if err != nil {
 		return nil, err
 	}
 	if l, err = listenOn("REST", c.API.Listen); err != nil {
 		return nil, err
 	}
-	rest, err := api.New(c.API, api.Deps{Log: log, Listener: l, Manager: m})
+	restTLS, err := source(c.API.TLS, log)
 	if err != nil {
 		return nil, err
 	}
-	return append(parts, dir, m, relays, rest), nil
+	rest, err := api.New(c.API, api.Deps{Log: log, Listener: l, Manager: m, TLS: restTLS})
+	if err != nil {
+		return nil, err
+	}
+	return append(parts, web, m, relays, rest), nil
+}
+
+// directory returns where devices are found, and what has to run for it.
+func (c *Manager) directory(log *slog.Logger, listenOn func(what, at string) (net.Listener, error)) (manager.Directory, []component, error) {
+	if len(c.StaticDirectory) > 0 {
+		d, err := manager.NewStaticDirectory(c.StaticDirectory)
+		return d, nil, err
+	}
+	var parts []component
+	events := c.Sessions
+	if events == nil {
+		l, err := listenOn("SMF events", c.Notify.String())
+		if err != nil {
+			return nil, nil, err
+		}
+		e, err := sbi.NewEventsClient(c.Events, sbi.EventsDeps{Log: log, Listener: l})
+		if err != nil {
+			return nil, nil, err
+		}
+		events = e
+		parts = append(parts, e)
+	}
+	d, err := manager.NewSessionDirectory(c.Directory, manager.DirectoryDeps{Log: log, SMF: events})
+	if err != nil {
+		return nil, nil, err
+	}
+	return d, append(parts, d), nil
+}
+
+// core returns what the manager commands. Its clients hold nothing but idle connections.
+func (c *Manager) core() (manager.Core, error) {
+	core := c.Core
+	if c.UDM != "" {
+		u, err := sbi.NewClient(c.UDM, sbi.ClientOptions{})
+		if err != nil {
+			return core, fmt.Errorf("UDM: %w", err)
+		}
+		core.Provisioning = u
+	}
+	if c.SMF != "" {
+		s, err := sbi.NewClient(c.SMF, sbi.ClientOptions{})
+		if err != nil {
+			return core, fmt.Errorf("SMF: %w", err)
+		}
+		core.Control = s
+	}
+	return core, nil
 }

@@ -12,6 +12,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -107,4 +108,46 @@ func serve(ctx context.Context, ready func(), cs ...component) error {
 		return nil
 	})
 	return g.Wait()
+}
+
+// serveInOrder runs components that need each other to the end: when ctx ends, or the
+// first of them, each is stopped after the one before it has ended. ready is called when
+// all of them are.
+func serveInOrder(ctx context.Context, ready func(), cs ...component) error {
+	base := context.WithoutCancel(ctx)
+	stops, errs := make([]context.CancelFunc, len(cs)), make([]error, len(cs))
+	dones := make([]chan struct{}, len(cs))
+	ended := make(chan struct{}, len(cs))
+	for i, c := range cs {
+		life, stop := context.WithCancel(base)
+		defer stop()
+		stops[i], dones[i] = stop, make(chan struct{})
+		go func() {
+			defer func() { close(dones[i]); ended <- struct{}{} }()
+			errs[i] = c.Run(life)
+		}()
+	}
+	var wg sync.WaitGroup
+	starting, started := context.WithCancel(ctx)
+	wg.Go(func() {
+		for _, c := range cs {
+			select {
+			case <-c.Ready():
+			case <-starting.Done():
+				return
+			}
+		}
+		ready()
+	})
+	select {
+	case <-ctx.Done():
+	case <-ended:
+	}
+	started()
+	wg.Wait()
+	for i := range cs {
+		stops[i]()
+		<-dones[i]
+	}
+	return errors.Join(errs...)
 }

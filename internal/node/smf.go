@@ -8,6 +8,7 @@ import (
 	"net/netip"
 
 	"github.com/simreach/simreach/internal/dgram"
+	"github.com/simreach/simreach/internal/telemetry"
 	"github.com/simreach/simreach/nf/sbi"
 	"github.com/simreach/simreach/nf/smf"
 )
@@ -19,10 +20,16 @@ type SMF struct {
 	UDM  string            `yaml:"udm"`  // base URL of the UDM
 	AMFs map[string]string `yaml:"amfs"` // base URLs by instance ID
 	CHF  string            `yaml:"chf"`  // base URL of the charging function; empty means none
+	// Telemetry is how the process can be watched. Empty: not at all.
+	Telemetry telemetry.Config `yaml:"telemetry"`
 }
 
 // Run implements Role.
 func (c *SMF) Run(ctx context.Context, log *slog.Logger, ready func()) error {
+	return watched(ctx, c.Telemetry, "smf", string(c.SMF.NFID), log, ready, c.run)
+}
+
+func (c *SMF) run(ctx context.Context, log *slog.Logger, _ *telemetry.Telemetry, ready func()) error {
 	o := sbi.ClientOptions{CallbackURL: "http://" + c.SBI.String()}
 	u, err := sbi.NewClient(c.UDM, o)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"sync"
 
+	"github.com/simreach/simreach/internal/telemetry"
 	"github.com/simreach/simreach/nf/sbi"
 	"github.com/simreach/simreach/nf/udm"
 )
@@ -17,10 +18,16 @@ type UDM struct {
 	// EquipmentEvents is the base URL of who wants to hear of devices; empty means
 	// nobody does.
 	EquipmentEvents string `yaml:"equipment_events"`
+	// Telemetry is how the process can be watched. Empty: not at all.
+	Telemetry telemetry.Config `yaml:"telemetry"`
 }
 
 // Run implements Role.
 func (c *UDM) Run(ctx context.Context, log *slog.Logger, ready func()) error {
+	return watched(ctx, c.Telemetry, "udm", "", log, ready, c.run)
+}
+
+func (c *UDM) run(ctx context.Context, log *slog.Logger, _ *telemetry.Telemetry, ready func()) error {
 	amfs := amfClients{clients: map[string]*sbi.Client{}}
 	defer amfs.close()
 	d := udm.Deps{Log: log, AMF: amfs.find}

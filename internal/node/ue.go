@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/simreach/simreach/internal/dgram"
+	"github.com/simreach/simreach/internal/telemetry"
 	"github.com/simreach/simreach/internal/tun"
 	"github.com/simreach/simreach/netns"
 	"github.com/simreach/simreach/scenarios/lab"
@@ -31,6 +32,8 @@ type UE struct {
 	// Control is the path of a Unix socket on which the UEs are commanded; empty:
 	// none, and UEs with autostart act by themselves.
 	Control string `yaml:"control"`
+	// Telemetry is how the process can be watched. Empty: not at all.
+	Telemetry telemetry.Config `yaml:"telemetry"`
 }
 
 // UEDevice is one UE with what runs on it.
@@ -45,6 +48,10 @@ type UEDevice struct {
 
 // Run implements Role.
 func (c *UE) Run(ctx context.Context, log *slog.Logger, ready func()) error {
+	return watched(ctx, c.Telemetry, "ue", "", log, ready, c.run)
+}
+
+func (c *UE) run(ctx context.Context, log *slog.Logger, _ *telemetry.Telemetry, ready func()) error {
 	g, ctx := errgroup.WithContext(ctx)
 	airs := map[string]ue.Air{}
 	air := func(name string) (ue.Air, error) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/simreach/simreach/internal/dgram"
 	"github.com/simreach/simreach/internal/ident"
+	"github.com/simreach/simreach/internal/telemetry"
 	"github.com/simreach/simreach/internal/tun"
 	"github.com/simreach/simreach/netns"
 	"github.com/simreach/simreach/nf/upf"
@@ -21,6 +22,8 @@ type UPF struct {
 	N4  netip.AddrPort `yaml:"n4"` // PFCP; the port is 8805 as a rule
 	N3  netip.AddrPort `yaml:"n3"` // GTP-U; the port is 2152 as a rule
 	N6  []N6           `yaml:"n6"` // one for each network instance
+	// Telemetry is how the process can be watched. Empty: not at all.
+	Telemetry telemetry.Config `yaml:"telemetry"`
 }
 
 // N6 is a TUN towards a data network. The kernel routes between it and the rest of
@@ -34,6 +37,10 @@ type N6 struct {
 
 // Run implements Role.
 func (c *UPF) Run(ctx context.Context, log *slog.Logger, ready func()) error {
+	return watched(ctx, c.Telemetry, "upf", c.UPF.NodeID, log, ready, c.run)
+}
+
+func (c *UPF) run(ctx context.Context, log *slog.Logger, _ *telemetry.Telemetry, ready func()) error {
 	u, err := c.open(ctx, log)
 	if err != nil {
 		return err

@@ -41,6 +41,9 @@ func (Backend) Check(s *spec.Spec) error {
 	if runtime.GOOS != "linux" {
 		return fmt.Errorf("needs Linux: %s has no 127.0.0.0/8 to stand for hosts", runtime.GOOS)
 	}
+	if s.Captures() {
+		return errors.New("this scenario looks into captures of its networks: run it as root, with --backend netns")
+	}
 	for _, p := range s.Needs.Programs {
 		if _, err := exec.LookPath(p); err != nil {
 			return fmt.Errorf("needs the program %s: install it", p)
@@ -93,7 +96,11 @@ type topology struct {
 }
 
 func newTopology(s *spec.Spec, o lab.Options) (*topology, error) {
-	t := &topology{spec: s, log: o.Log, secrets: plan.NewSecrets()}
+	secrets, err := plan.NewSecrets()
+	if err != nil {
+		return nil, err
+	}
+	t := &topology{spec: s, log: o.Log, secrets: secrets}
 	if o.Dir != "" {
 		f, err := os.Create(filepath.Join(o.Dir, "simreach.log"))
 		if err != nil {
@@ -154,6 +161,15 @@ func (t *topology) Client(name string) (lab.Client, bool) {
 
 // Manager implements lab.Lab.
 func (t *topology) Manager() lab.Manager { return t.manager }
+
+// Trust implements lab.Lab.
+func (t *topology) Trust() []byte { return t.secrets.CA.PEM() }
+
+// Captured implements lab.Lab: the relays' networks are loopback here, which is not
+// captured.
+func (t *topology) Captured(context.Context, string, [][]byte) ([]bool, error) {
+	return nil, errors.New("the inproc backend does not look into captures: run it as root, with --backend netns")
+}
 
 // Describe implements lab.Lab.
 func (t *topology) Describe() []lab.Place {

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -16,14 +15,14 @@ import (
 	"github.com/simreach/simreach/internal/node"
 	"github.com/simreach/simreach/internal/sctp"
 	"github.com/simreach/simreach/internal/tun"
-	"github.com/simreach/simreach/manager/rpc"
-	"github.com/simreach/simreach/manager/store"
+	"github.com/simreach/simreach/manager"
 	"github.com/simreach/simreach/nf/amf"
 	"github.com/simreach/simreach/nf/sbi"
 	"github.com/simreach/simreach/nf/smf"
 	"github.com/simreach/simreach/nf/udm"
 	"github.com/simreach/simreach/nf/upf"
 	"github.com/simreach/simreach/scenarios/plan"
+	"github.com/simreach/simreach/scenarios/plan/relaying"
 	"github.com/simreach/simreach/scenarios/spec"
 	"github.com/simreach/simreach/ue"
 	"github.com/simreach/simreach/ue/gnb"
@@ -96,12 +95,43 @@ func (i idle) Ready() <-chan struct{}        { return i.ready }
 func (i idle) Run(ctx context.Context) error { <-ctx.Done(); return nil }
 
 func (t *topology) openUDM() ([]component, error) {
-	u, err := udm.New(plan.UDM(t.spec), udm.Deps{Log: t.log})
+	to, err := t.reports()
+	if err != nil {
+		return nil, err
+	}
+	f, err := sbi.NewForwarder(to, t.log)
+	if err != nil {
+		return nil, err
+	}
+	u, err := udm.New(plan.UDM(t.spec), udm.Deps{
+		Log: t.log, AMF: func(sbi.AMFRegistration) (sbi.Communication, error) { return t.findAMF() }, Equipment: f.Forward,
+	})
 	if err != nil {
 		return nil, err
 	}
 	t.parts.udm = u
-	return []component{newIdle()}, nil
+	return []component{f}, nil
+}
+
+// chf is where the manager takes reports of the core. It is reached over loopback, as
+// between processes, because it may be killed.
+func (t *topology) chf() netip.AddrPort {
+	return netip.AddrPortFrom(t.links.host(t.spec, "manager", plan.SBI), plan.PortCHF)
+}
+
+// reports returns a client for what the core reports to the manager. Who reports
+// repeats what failed, in its own time.
+func (t *topology) reports() (*sbi.Client, error) {
+	return sbi.NewClient("http://"+t.chf().String(), sbi.ClientOptions{RetryFor: -1})
+}
+
+func (t *topology) findAMF() (sbi.Communication, error) {
+	t.parts.mu.Lock()
+	defer t.parts.mu.Unlock()
+	if t.parts.amf == nil {
+		return nil, errors.New("the AMF is not there yet")
+	}
+	return t.parts.amf, nil
 }
 
 func (t *topology) openSMF() ([]component, error) {
@@ -109,23 +139,20 @@ func (t *topology) openSMF() ([]component, error) {
 	if err != nil {
 		return nil, err
 	}
+	chf, err := t.reports()
+	if err != nil {
+		return nil, errors.Join(err, n4.Close())
+	}
 	cfg := plan.SMF(t.spec, n4.LocalAddr(), func(u string) netip.AddrPort { return t.at(u, plan.N4, portPFCP) })
 	s, err := smf.New(cfg, smf.Deps{
 		Log: t.log, N4: n4, SubscriberData: t.parts.udm, UEContext: t.parts.udm, Rand: rand.Reader,
-		AMF: func(sbi.NFID) (sbi.Communication, error) {
-			t.parts.mu.Lock()
-			defer t.parts.mu.Unlock()
-			if t.parts.amf == nil {
-				return nil, errors.New("the AMF is not there yet")
-			}
-			return t.parts.amf, nil
-		},
+		AMF: func(sbi.NFID) (sbi.Communication, error) { return t.findAMF() }, Charging: chf,
 	})
 	if err != nil {
 		return nil, errors.Join(err, n4.Close())
 	}
 	t.parts.smf = s
-	return []component{s}, nil
+	return []component{after{s, func() error { chf.Close(); return nil }}}, nil
 }
 
 func (t *topology) openAMF() ([]component, error) {
@@ -142,7 +169,7 @@ func (t *topology) openAMF() ([]component, error) {
 		return nil, errors.Join(err, st.Close())
 	}
 	a, err := amf.New(plan.AMF(t.spec), amf.Deps{
-		Log: t.log, N2: l, Authentication: t.parts.udm, SubscriberData: t.parts.udm, UEContext: t.parts.udm, Sessions: t.parts.smf,
+		Log: t.log, N2: l, Authentication: t.parts.udm, SubscriberData: t.parts.udm, UEContext: t.parts.udm, Sessions: t.parts.smf, Equipment: t.parts.udm,
 	})
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
@@ -284,28 +311,30 @@ func (r role) Run(ctx context.Context) error {
 	return r.Role.Run(ctx, r.log, func() { close(r.ready) })
 }
 
-func (t *topology) control() rpc.ClientConfig {
-	return rpc.ClientConfig{
-		Manager: netip.AddrPortFrom(t.links.host(t.spec, "manager", plan.Core), plan.PortRPC).String(),
-		Secret:  t.secrets.Relay,
+// relaying builds the relay system's roles. Its networks are all loopback here.
+func (t *topology) relaying() relaying.Plan {
+	return relaying.Plan{
+		Spec: t.spec, Secrets: t.secrets, Dir: t.store, OneAddress: true,
+		At: func(node, network string) netip.Addr { return t.links.host(t.spec, node, network) },
 	}
 }
 
 func (t *topology) openManager() ([]component, error) {
-	rest := netip.AddrPortFrom(t.links.host(t.spec, "manager", plan.Public), plan.PortREST)
-	c := &node.Manager{
-		Manager: plan.Manager(t.spec, t.secrets),
-		Store:   store.Config{Path: filepath.Join(t.store, "manager.db")},
-		RPC:     rpc.ServerConfig{Listen: t.control().Manager, Secret: t.secrets.Relay},
-		SMF:     t.parts.smf,
+	c, err := t.relaying().Manager()
+	if err != nil {
+		return nil, err
 	}
-	c.API.Listen = rest.String()
+	c.Charging, c.Sessions = t.chf(), t.parts.smf
+	c.Core = manager.Core{Provisioning: t.parts.udm, Control: t.parts.smf}
 	return []component{newRole(c, t.log)}, nil
 }
 
 func (t *topology) openInner(r spec.InnerRelay) ([]component, error) {
-	at := netip.AddrPortFrom(t.links.host(t.spec, r.Name, plan.Core), plan.PortInner)
-	c := &node.Inner{Relay: plan.Inner(r, at), Control: t.control(), Dial: func(ctx context.Context, device netip.AddrPort) (net.Conn, error) {
+	c, err := t.relaying().Inner(r)
+	if err != nil {
+		return nil, err
+	}
+	c.Dial = func(ctx context.Context, device netip.AddrPort) (net.Conn, error) {
 		var err error = &net.OpError{Op: "dial", Net: "tcp", Addr: net.TCPAddrFromAddrPort(device), Err: errNoRoute}
 		for _, u := range r.UPFs {
 			t.parts.mu.Lock()
@@ -320,11 +349,14 @@ func (t *topology) openInner(r spec.InnerRelay) ([]component, error) {
 			}
 		}
 		return nil, err
-	}}
+	}
 	return []component{newRole(c, t.log)}, nil
 }
 
 func (t *topology) openOuter(r spec.OuterRelay) ([]component, error) {
-	c := &node.Outer{Relay: plan.Outer(r, t.links.host(t.spec, r.Name, plan.Public)), Control: t.control()}
+	c, err := t.relaying().Outer(r)
+	if err != nil {
+		return nil, err
+	}
 	return []component{newRole(c, t.log)}, nil
 }

@@ -72,7 +72,10 @@ func (b Backend) Start(ctx context.Context, s *spec.Spec, o lab.Options) (lab.La
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	r := newRunning(s)
+	r, err := newRunning(s)
+	if err != nil {
+		return nil, err
+	}
 	if err := r.start(ctx, b.binary, o); err != nil {
 		return nil, errors.Join(err, r.Close(context.WithoutCancel(ctx)))
 	}
@@ -80,10 +83,14 @@ func (b Backend) Start(ctx context.Context, s *spec.Spec, o lab.Options) (lab.La
 }
 
 // newRunning is a run that has nothing yet.
-func newRunning(s *spec.Spec) *running {
+func newRunning(s *spec.Spec) (*running, error) {
 	id := make([]byte, 3)
 	_, _ = rand.Read(id) // never fails
-	return &running{spec: s, run: hex.EncodeToString(id), secrets: plan.NewSecrets(), roles: map[string]*role{}}
+	secrets, err := plan.NewSecrets()
+	if err != nil {
+		return nil, err
+	}
+	return &running{spec: s, run: hex.EncodeToString(id), secrets: secrets, roles: map[string]*role{}}, nil
 }
 
 func (r *running) start(ctx context.Context, binary string, o lab.Options) (err error) {
@@ -109,7 +116,11 @@ func (r *running) start(ctx context.Context, binary string, o lab.Options) (err 
 		}
 	}
 	r.topology.run = r.run
-	if err := r.topology.build(ctx, r.spec, o.Dir, o.HostAccess); err != nil {
+	captures := o.Dir
+	if captures == "" && o.Capture {
+		captures = r.dir
+	}
+	if err := r.topology.build(ctx, r.spec, captures, o.HostAccess); err != nil {
 		return err
 	}
 	r.control = controlClient(filepath.Join(r.dir, "ue.sock"))
@@ -218,6 +229,18 @@ func (c client) Dial(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
 
 // Manager implements lab.Lab.
 func (r *running) Manager() lab.Manager { return r.manager }
+
+// Trust implements lab.Lab.
+func (r *running) Trust() []byte { return r.secrets.CA.PEM() }
+
+// Captured implements lab.Lab.
+func (r *running) Captured(_ context.Context, network string, needles [][]byte) ([]bool, error) {
+	l, ok := r.topology.captures[network]
+	if !ok {
+		return nil, fmt.Errorf("network %q is not captured: want one of %s", network, strings.Join(plan.Networks(r.spec), ", "))
+	}
+	return l.Find(needles)
+}
 
 // Node implements lab.Lab.
 func (r *running) Node(name string) (lab.Node, bool) {

@@ -9,6 +9,7 @@ import (
 	"github.com/simreach/simreach/internal/ident"
 	"github.com/simreach/simreach/internal/node"
 	"github.com/simreach/simreach/scenarios/plan"
+	"github.com/simreach/simreach/scenarios/plan/relaying"
 	"github.com/simreach/simreach/scenarios/spec"
 )
 
@@ -28,6 +29,11 @@ func (r *running) sbiURL(name string) string {
 	return "http://" + r.at(name, plan.SBI, plan.PortSBI).String()
 }
 
+// reportsURL is where the core's reports to the manager go.
+func (r *running) reportsURL() string {
+	return "http://" + r.at("manager", plan.SBI, plan.PortCHF).String()
+}
+
 // config returns a node's role and its configuration file; no role for a client.
 func (r *running) config(name string) (role string, text []byte, err error) {
 	role, c, err := r.role(name)
@@ -42,7 +48,7 @@ func (r *running) role(name string) (string, node.Role, error) {
 	s := r.spec
 	switch name {
 	case "udm":
-		return "udm", &node.UDM{UDM: plan.UDM(s), SBI: r.at("udm", plan.SBI, plan.PortSBI)}, nil
+		return "udm", &node.UDM{UDM: plan.UDM(s), SBI: r.at("udm", plan.SBI, plan.PortSBI), EquipmentEvents: r.reportsURL()}, nil
 	case "smf":
 		return "smf", r.smf(), nil
 	case "amf":
@@ -50,7 +56,8 @@ func (r *running) role(name string) (string, node.Role, error) {
 		c.N2.Local = r.at("amf", plan.N2, portNGAP)
 		return "amf", c, nil
 	case "manager":
-		return "manager", r.managerRole(), nil
+		c, err := r.managerRole()
+		return "manager", c, err
 	case plan.UEs:
 		c, err := r.ues()
 		return "ue", c, err
@@ -62,16 +69,14 @@ func (r *running) role(name string) (string, node.Role, error) {
 	}
 	for _, x := range s.InnerRelays {
 		if x.Name == name {
-			c := &node.Inner{Relay: plan.Inner(x, r.at(name, plan.Core, plan.PortInner))}
-			c.Control.Manager, c.Control.Secret = r.at("manager", plan.Core, plan.PortRPC).String(), r.secrets.Relay
-			return "relay-inner", c, nil
+			c, err := r.relaying().Inner(x)
+			return "relay-inner", c, err
 		}
 	}
 	for _, x := range s.OuterRelays {
 		if x.Name == name {
-			c := &node.Outer{Relay: plan.Outer(x, plan.On(s, name, plan.Public))}
-			c.Control.Manager, c.Control.Secret = r.at("manager", plan.Core, plan.PortRPC).String(), r.secrets.Relay
-			return "relay-outer", c, nil
+			c, err := r.relaying().Outer(x)
+			return "relay-outer", c, err
 		}
 	}
 	for i, g := range s.GNBs {
@@ -90,6 +95,7 @@ func (r *running) smf() *node.SMF {
 		SBI:  r.at("smf", plan.SBI, plan.PortSBI),
 		UDM:  r.sbiURL("udm"),
 		AMFs: map[string]string{string(plan.AMFID()): r.sbiURL("amf")},
+		CHF:  r.reportsURL(),
 	}
 }
 
@@ -108,13 +114,23 @@ func (r *running) upf(u spec.UPF) *node.UPF {
 	return c
 }
 
-func (r *running) managerRole() *node.Manager {
-	c := &node.Manager{Manager: plan.Manager(r.spec, r.secrets), Notify: r.at("manager", plan.SBI, portNotify)}
-	c.Store.Path = filepath.Join(r.dir, "manager.db")
-	c.API.Listen = r.at("manager", plan.Public, plan.PortREST).String()
-	c.RPC.Listen, c.RPC.Secret = r.at("manager", plan.Core, plan.PortRPC).String(), r.secrets.Relay
+// relaying builds the relay system's roles.
+func (r *running) relaying() relaying.Plan {
+	return relaying.Plan{
+		Spec: r.spec, Secrets: r.secrets, Dir: r.dir,
+		At: func(node, network string) netip.Addr { return plan.On(r.spec, node, network) },
+	}
+}
+
+func (r *running) managerRole() (*node.Manager, error) {
+	c, err := r.relaying().Manager()
+	if err != nil {
+		return nil, err
+	}
+	c.Notify = r.at("manager", plan.SBI, portNotify)
 	c.Events.SMF = r.sbiURL("smf")
-	return c
+	c.UDM, c.SMF, c.Charging = r.sbiURL("udm"), r.sbiURL("smf"), r.at("manager", plan.SBI, plan.PortCHF)
+	return c, nil
 }
 
 func (r *running) ues() (*node.UE, error) {

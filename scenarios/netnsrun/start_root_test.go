@@ -65,8 +65,11 @@ func TestRootStartThatFailsLeavesNothing(t *testing.T) {
 				ctx, cancel = context.WithTimeout(ctx, c.after)
 				defer cancel()
 			}
-			r := newRunning(s)
-			err := r.start(ctx, c.binary, lab.Options{Dir: c.dir})
+			r, err := newRunning(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = r.start(ctx, c.binary, lab.Options{Dir: c.dir})
 			if err == nil && c.after == 0 || err != nil && c.want != nil && !errors.Is(err, c.want) {
 				t.Errorf("want %v, got %v", c.want, err)
 			}

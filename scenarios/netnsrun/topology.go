@@ -22,10 +22,10 @@ import (
 type topology struct {
 	run      string // run ID, part of every name
 	sw       *netns.NS
-	nodes    map[string]*netns.NS // by node name, UEs included
-	captures []*capture.Live
-	ports    int       // bridge ports made so far
-	host     io.Closer // the claim on the host's link; nil without one
+	nodes    map[string]*netns.NS     // by node name, UEs included
+	captures map[string]*capture.Live // by network; empty: nothing is captured
+	ports    int                      // bridge ports made so far
+	host     io.Closer                // the claim on the host's link; nil without one
 }
 
 // nsName is the name of a node's namespace.
@@ -175,6 +175,7 @@ func (t *topology) addUEs(ctx context.Context, s *spec.Spec) error {
 
 // capture records every network's bridge.
 func (t *topology) capture(s *spec.Spec, dir string) error {
+	t.captures = map[string]*capture.Live{}
 	for _, n := range plan.Networks(s) {
 		f, err := capture.CreateEthernet(filepath.Join(dir, n+".pcap"))
 		if err != nil {
@@ -187,7 +188,7 @@ func (t *topology) capture(s *spec.Spec, dir string) error {
 			}
 			l, err := capture.Interface(i.Index, f)
 			if err == nil {
-				t.captures = append(t.captures, l)
+				t.captures[n] = l
 			}
 			return err
 		})

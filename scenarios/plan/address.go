@@ -4,6 +4,7 @@
 package plan
 
 import (
+	"cmp"
 	"net/netip"
 
 	"github.com/simreach/simreach/scenarios/spec"
@@ -28,6 +29,7 @@ func N6Of(upf string) string { return "n6-" + upf }
 // Ports that are not 3GPP's own.
 const (
 	PortSBI   = 8000
+	PortCHF   = 8002 // where the manager takes the core's reports
 	PortREST  = 8080
 	PortRPC   = 8090
 	PortInner = 8100
@@ -47,6 +49,7 @@ const (
 	hostUPF     = 8 // the UPF on an N6 network
 	baseList    = 10
 	baseSecond  = 120
+	baseInner   = 220 // inner relays on the public network
 )
 
 // Address is a node's place on a network.
@@ -125,7 +128,11 @@ func Addresses(s *spec.Spec, node string) []Address {
 	case "udm":
 		return []Address{at(s, SBI, hostUDM)}
 	case "manager":
-		return []Address{at(s, SBI, hostManager), at(s, Core, hostManager), at(s, Public, hostManager)}
+		out := []Address{at(s, SBI, hostManager), at(s, Public, hostManager)}
+		if boundary(s) == spec.OuterToUE || boundary(s) == spec.InnerAndManager {
+			out = append(out, at(s, Core, hostManager))
+		}
+		return out
 	case UEs:
 		return []Address{at(s, Air, hostUEs)}
 	}
@@ -141,7 +148,13 @@ func Addresses(s *spec.Spec, node string) []Address {
 	}
 	for i, r := range s.InnerRelays {
 		if r.Name == node {
-			out := []Address{at(s, Core, baseList+i)}
+			var out []Address
+			if boundary(s) != spec.RelaysAlone {
+				out = append(out, at(s, Core, baseList+i))
+			}
+			if boundary(s) != spec.OuterToUE {
+				out = append(out, at(s, Public, baseInner+i))
+			}
 			for _, u := range r.UPFs {
 				out = append(out, at(s, N6Of(u), hostRelay))
 			}
@@ -150,7 +163,11 @@ func Addresses(s *spec.Spec, node string) []Address {
 	}
 	for i, r := range s.OuterRelays {
 		if r.Name == node {
-			return []Address{at(s, Public, baseSecond+i), at(s, Core, baseSecond+i)}
+			out := []Address{at(s, Public, baseSecond+i)}
+			if boundary(s) == spec.OuterToUE || boundary(s) == spec.OuterToInner {
+				out = append(out, at(s, Core, baseSecond+i))
+			}
+			return out
 		}
 	}
 	for i, c := range s.Clients {
@@ -159,6 +176,26 @@ func Addresses(s *spec.Spec, node string) []Address {
 		}
 	}
 	return nil
+}
+
+// boundary is the scenario's, also of a Spec that was not loaded from a file.
+func boundary(s *spec.Spec) spec.Boundary { return cmp.Or(s.Boundary, spec.OuterToUE) }
+
+// ControlNetwork is where a relay, outer or inner, reaches the manager.
+func ControlNetwork(s *spec.Spec, outer bool) string {
+	if boundary(s) == spec.OuterToUE || boundary(s) == spec.InnerAndManager && !outer {
+		return Core
+	}
+	return Public
+}
+
+// HopNetwork is where outer relays reach inner ones, and whether that is outside the
+// closed network: then the hop has TLS.
+func HopNetwork(s *spec.Spec) (network string, outside bool) {
+	if boundary(s) == spec.OuterToUE || boundary(s) == spec.OuterToInner {
+		return Core, false
+	}
+	return Public, true
 }
 
 // On returns a node's address on a network; invalid if it is not on it.

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/simreach/simreach/internal/aka"
 	"github.com/simreach/simreach/internal/ident"
+	"github.com/simreach/simreach/internal/pki"
 	"github.com/simreach/simreach/manager"
 	"github.com/simreach/simreach/nf/amf"
 	"github.com/simreach/simreach/nf/sbi"
@@ -35,17 +37,22 @@ const Operator manager.OperatorID = "OP0000000001"
 // Secrets are made for each run: nobody can use those of another.
 type Secrets struct {
 	AuthKeyID, AuthKey string // the operator's API credentials
-	Relay              string // shared by the manager and its relays
+	// CA issues the certificates of the manager and the relays.
+	CA *pki.Authority
 }
 
 // NewSecrets makes the secrets of a run.
-func NewSecrets() Secrets {
+func NewSecrets() (Secrets, error) {
 	random := func() string {
 		b := make([]byte, 16)
 		_, _ = rand.Read(b) // never fails
 		return hex.EncodeToString(b)
 	}
-	return Secrets{AuthKeyID: "keyId-" + random(), AuthKey: "secret-" + random(), Relay: random()}
+	ca, err := pki.NewAuthority(pki.AuthorityConfig{Name: "simreach testbed"})
+	if err != nil {
+		return Secrets{}, fmt.Errorf("secrets of the run: %w", err)
+	}
+	return Secrets{AuthKeyID: "keyId-" + random(), AuthKey: "secret-" + random(), CA: ca}, nil
 }
 
 func guami(s *spec.Spec) ident.GUAMI {
@@ -82,7 +89,8 @@ func AMF(s *spec.Spec) amf.Config {
 // SMF returns the SMF's configuration; n4 is its own PFCP address and upf finds
 // that of a UPF.
 func SMF(s *spec.Spec, n4 netip.AddrPort, upf func(name string) netip.AddrPort) smf.Config {
-	c := smf.Config{NFID: smfID, N4: n4}
+	// Usage is reported every second, so that the manager can act on it soon.
+	c := smf.Config{NFID: smfID, N4: n4, Usage: smf.Usage{Period: time.Second}}
 	for _, u := range s.UPFs {
 		x := smf.UPF{Name: u.Name, N4: upf(u.Name), Groups: u.Groups}
 		for _, t := range u.TACs {
@@ -169,7 +177,9 @@ func Manager(s *spec.Spec, k Secrets) manager.Config {
 func UE(s *spec.Spec, d spec.Device) (ue.Config, error) {
 	c := ue.Config{
 		SUPI: d.IMSI.SUPI(), PLMN: s.Network(), GNBs: d.GNBs, MTU: spec.DefaultMTU,
-		PEI: ident.PEI(fmt.Sprintf("imeisv-%016d", d.Index+1)),
+		// Devices differ in the serial number; the last two digits are the software's
+		// version, which a lock does not compare.
+		PEI: ident.PEI(fmt.Sprintf("imeisv-%014d00", d.Index+1)),
 	}
 	if err := c.K.UnmarshalText([]byte(d.USIMKey)); err != nil {
 		return ue.Config{}, err
@@ -246,7 +256,10 @@ func UPF(u spec.UPF, n3, n4 netip.Addr) upf.Config {
 // Outer returns an outer relay's configuration; at is its public address.
 func Outer(r spec.OuterRelay, at netip.Addr) outer.Config {
 	first, last, _ := r.PortRange() // checked by spec.Load
-	return outer.Config{ID: manager.RelayID(r.Name), Address: at, Ports: manager.PortRange{First: first, Last: last}}
+	return outer.Config{
+		ID: manager.RelayID(r.Name), Address: at, Ports: manager.PortRange{First: first, Last: last}, Region: r.Region,
+		EntryRate: float64(r.Rate), EntryBurst: r.Rate, IdleTimeout: r.Idle.Std(),
+	}
 }
 
 // Inner returns an inner relay's configuration; at is where outer relays connect.

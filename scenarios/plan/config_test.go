@@ -89,7 +89,7 @@ func TestEveryComponentAcceptsItsConfiguration(t *testing.T) {
 		check("AMF", plan.AMF(s))
 		check("SMF", plan.SMF(s, at("smf", plan.N4, 8805), func(u string) netip.AddrPort { return at(u, plan.N4, 8805) }))
 		check("UDM", plan.UDM(s))
-		check("manager", plan.Manager(s, plan.NewSecrets()))
+		check("manager", plan.Manager(s, secrets(t)))
 		for _, u := range s.UPFs {
 			check(u.Name, plan.UPF(u, at(u.Name, plan.N3, 0).Addr(), at(u.Name, plan.N4, 0).Addr()))
 		}
@@ -181,11 +181,20 @@ func TestTheFileArrives(t *testing.T) {
 
 // TestSecretsAreOfOneRun: nobody can use those of another run.
 func TestSecretsAreOfOneRun(t *testing.T) {
-	a, b := plan.NewSecrets(), plan.NewSecrets()
-	if a.AuthKeyID == b.AuthKeyID || a.AuthKey == b.AuthKey || a.Relay == b.Relay || a.AuthKey[7:] == a.Relay {
-		t.Errorf("secrets repeat: %v, %v", a, b)
+	a, b := secrets(t), secrets(t)
+	if a.AuthKeyID == b.AuthKeyID || a.AuthKey == b.AuthKey || a.CA.Certificate().Equal(b.CA.Certificate()) {
+		t.Error("secrets repeat")
 	}
-	if len(a.Relay) != 32 || len(a.AuthKey) != len("secret-")+32 {
-		t.Errorf("secrets have %d and %d characters", len(a.Relay), len(a.AuthKey))
+	if len(a.AuthKey) != len("secret-")+32 {
+		t.Errorf("a key of %d characters", len(a.AuthKey))
 	}
+}
+
+func secrets(t *testing.T) plan.Secrets {
+	t.Helper()
+	k, err := plan.NewSecrets()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
 }

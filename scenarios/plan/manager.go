@@ -1,9 +1,12 @@
 package plan
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -21,8 +24,9 @@ type ManagerClient struct {
 	at      netip.AddrPort
 	secrets Secrets
 
-	mu    sync.Mutex // guards login
+	mu    sync.Mutex // guards login and kept
 	login *api.Client
+	kept  map[string]api.AuthResponse
 	from  lab.Client // who waits for the directory
 }
 
@@ -31,7 +35,7 @@ var _ lab.Manager = (*ManagerClient)(nil)
 // NewManagerClient returns a client for the REST interface at an address; from is the
 // host that calls when no client of the scenario does.
 func NewManagerClient(at netip.AddrPort, k Secrets, from lab.Client) *ManagerClient {
-	return &ManagerClient{at: at, secrets: k, from: from}
+	return &ManagerClient{at: at, secrets: k, from: from, kept: map[string]api.AuthResponse{}}
 }
 
 // client returns an authenticated client that connects from a host.
@@ -81,7 +85,7 @@ func apiError(err error) error {
 
 // Create implements lab.Manager.
 func (m *ManagerClient) Create(ctx context.Context, from lab.Client, r lab.AccessRequest) (lab.Access, error) {
-	req := api.CreateRequest{Destination: &api.Destination{IMSI: string(r.IMSI), Port: float64(r.Port)}}
+	req := api.CreateRequest{Destination: &api.Destination{IMSI: string(r.IMSI), Port: float64(r.Port)}, TLSRequired: r.TLS}
 	if r.Duration > 0 {
 		s := r.Duration.Seconds()
 		req.Duration = &s
@@ -108,7 +112,7 @@ func access(p api.PortMapping) (lab.Access, error) {
 	if err != nil {
 		return lab.Access{}, fmt.Errorf("the manager's answer: %w", err)
 	}
-	return lab.Access{Relay: at, IMSI: ident.IMSI(p.IMSI), Port: uint16(p.Destination.Port), Expires: time.UnixMilli(p.ExpiredTime)}, nil
+	return lab.Access{Relay: at, IMSI: ident.IMSI(p.IMSI), Port: uint16(p.Destination.Port), Expires: time.UnixMilli(p.ExpiredTime), Host: p.Hostname}, nil
 }
 
 // Delete implements lab.Manager.
@@ -154,3 +158,67 @@ func (m *ManagerClient) AwaitDirectory(ctx context.Context, imsi ident.IMSI, att
 		}
 	}
 }
+
+// Operator implements lab.Manager.
+func (m *ManagerClient) Operator() string { return string(Operator) }
+
+// KeepLogin implements lab.Manager.
+func (m *ManagerClient) KeepLogin(name string, answer []byte) error {
+	var a api.AuthResponse
+	if err := json.Unmarshal(answer, &a); err != nil || a.APIKey == "" || a.Token == "" {
+		return fmt.Errorf("login %s: the answer has no credentials", name)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.kept[name] = a
+	return nil
+}
+
+// Call implements lab.Manager.
+func (m *ManagerClient) Call(ctx context.Context, from lab.Client, r lab.APIRequest) (lab.APIAnswer, error) {
+	c, done, err := m.client(ctx, from)
+	if err != nil {
+		return lab.APIAnswer{}, apiError(err)
+	}
+	defer done()
+	switch r.As {
+	case "":
+	case lab.Nobody:
+		c.Credentials = api.AuthResponse{}
+	default:
+		m.mu.Lock()
+		kept, ok := m.kept[r.As]
+		m.mu.Unlock()
+		if !ok {
+			return lab.APIAnswer{}, fmt.Errorf("nobody has logged in as %q", r.As)
+		}
+		c.Credentials = kept
+	}
+	req, err := http.NewRequestWithContext(ctx, r.Method, c.URL+r.Path, bytes.NewReader(r.Body))
+	if err != nil {
+		return lab.APIAnswer{}, err
+	}
+	if r.Body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if r.Language != "" {
+		req.Header.Set(api.HeaderLang, r.Language)
+	}
+	if c.Credentials.Token != "" {
+		req.Header.Set(api.HeaderAPIKey, c.Credentials.APIKey)
+		req.Header.Set(api.HeaderToken, c.Credentials.Token)
+	}
+	resp, err := c.HTTP.Do(req)
+	if err != nil {
+		return lab.APIAnswer{}, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return lab.APIAnswer{}, err
+	}
+	return lab.APIAnswer{Status: resp.StatusCode, Header: resp.Header, Body: body}, nil
+}
+
+// maxAnswer bounds what is read of an answer.
+const maxAnswer = 4 << 20

@@ -61,7 +61,7 @@ func Perform(t testing.TB, s *spec.Spec, l lab.Lab) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	env := steps.NewEnv(l, t.TempDir())
+	env := steps.NewEnv(s, l, t.TempDir())
 	for i, act := range actions {
 		ctx, cancel := context.WithTimeout(t.Context(), s.Steps[i].Timeout)
 		err := act(ctx, env)

@@ -57,7 +57,7 @@ func TestWhatIsWrongIsToldWithItsPlace(t *testing.T) {
 		{"covers: [" + strings.Repeat("R1, ", 1<<14) + "]\n", "1:65540: the scenario is too long (use 'count' for many UEs, or make two scenarios of it)"},
 		{"covers: " + strings.Repeat("[", 33), "1:41: lists and mappings nest too deep (at most 32 levels)"},
 		{strings.Repeat("- ", 33), "1:65: lists and mappings nest too deep (at most 32 levels)"},
-		{strings.ReplaceAll(add("wrong: 3\n"), "\n", "\r\n"), `5:1: unknown field "wrong" (there are name, description, covers, needs, timeout, plmn, slices, dnns, security, upfs, inner_relays, outer_relays, gnbs, ues, clients, external)`},
+		{strings.ReplaceAll(add("wrong: 3\n"), "\n", "\r\n"), `5:1: unknown field "wrong" (there are name, description, covers, needs, timeout, plmn, slices, dnns, security, boundary, policy, upfs, inner_relays, outer_relays, gnbs, ues, clients, external)`},
 
 		// Types.
 		{add("ues: [{name: a, imsi: 001010000000001}]\n"), `5:23: imsi is not a text (put it in quotes: "001010000000001")`},
@@ -92,6 +92,8 @@ func TestWhatIsWrongIsToldWithItsPlace(t *testing.T) {
 		{swap("x", "Big_Name"), `1:7: name "Big_Name" is not usable (lower-case letters, digits and hyphens, at most 31, starting with a letter)`},
 		{add("needs: {backend: docker}\n"), `5:18: unknown backend "docker" (netns, inproc, or leave it out)`},
 		{add("timeout: -1s\n"), "5:10: timeout is negative (a duration such as 2m)"},
+		{add("boundary: nowhere\n"), `5:11: unknown boundary "nowhere" (outer-to-ue, outer-to-inner, relays or relay-and-manager)`},
+		{add("policy: best\n"), `5:9: unknown policy "best" (random, region, operator, least-clients, least-traffic)`},
 		{add("plmn: \"1-1\"\n"), `5:7: invalid identity: PLMN "1-1": want a 3-digit MCC and a 2- or 3-digit MNC, such as "001-01" (write "001-01")`},
 		{add("slices: [\"1\", \"x\"]\n"), `5:15: invalid identity: S-NSSAI "x": want "SST" or "SST-SD" with SST 0..255 and SD six hexadecimal digits (write "1" or "1-010203")`},
 		{add("dnns: [{name: Internet}]\n"), `5:15: DNN name "Internet" is not usable (lower-case letters, digits and hyphens)`},

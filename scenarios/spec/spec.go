@@ -29,6 +29,9 @@ type Spec struct {
 	DNNs     []DNN    `yaml:"dnns"`   // empty means one, "internet"
 	Security Security `yaml:"security"`
 
+	Boundary Boundary `yaml:"boundary"` // what the closed network is; empty means outer-to-ue
+	Policy   string   `yaml:"policy"`   // how the manager chooses outer relays (R5); empty means random
+
 	UPFs        []UPF        `yaml:"upfs"`         // at least one
 	InnerRelays []InnerRelay `yaml:"inner_relays"` // each UPF belongs to at most one
 	OuterRelays []OuterRelay `yaml:"outer_relays"`
@@ -84,10 +87,41 @@ type InnerRelay struct {
 	UPFs []string `yaml:"upfs"`
 }
 
+// Boundary says what stands inside the closed network (R21). What crosses its edge goes
+// over the public network, with TLS.
+type Boundary string
+
+// Boundaries.
+const (
+	OuterToUE       Boundary = "outer-to-ue"       // all from the outer relays to the UEs, and the manager
+	OuterToInner    Boundary = "outer-to-inner"    // the relays and the network between them; the manager is outside
+	RelaysAlone     Boundary = "relays"            // each relay for itself; their hop and the manager are outside
+	InnerAndManager Boundary = "relay-and-manager" // the inner relays and the manager; the outer relays are outside
+)
+
+// Boundaries lists the four, the default first.
+func Boundaries() []Boundary {
+	return []Boundary{OuterToUE, OuterToInner, RelaysAlone, InnerAndManager}
+}
+
+// Policies lists how the manager can choose an outer relay.
+func Policies() []string {
+	return []string{"random", "region", "operator", "least-clients", "least-traffic"}
+}
+
 // OuterRelay is a public relay.
 type OuterRelay struct {
 	Name  string `yaml:"name"`
 	Ports string `yaml:"ports"` // "FIRST-LAST"; empty means 40000-65000
+	// Region is where it stands, and the clients that name the same; for the policies
+	// region and operator.
+	Region string `yaml:"region"`
+	// Rate is how many connections in a second one entry may take, at one time and in
+	// the long run; 0 means the relay's default.
+	Rate int `yaml:"rate"`
+	// Idle ends a connection that carries nothing for so long; 0 means the relay's
+	// default.
+	Idle Duration `yaml:"idle"`
 }
 
 // GNB is one simulated base station.
@@ -139,7 +173,8 @@ type Service struct {
 
 // Client is a host outside the core.
 type Client struct {
-	Name string `yaml:"name"`
+	Name   string `yaml:"name"`
+	Region string `yaml:"region"` // where it is, for the policies region and operator
 }
 
 // External joins a network of the topology to an interface or bridge that the

@@ -25,6 +25,12 @@ func (s *Spec) fillDefaults() {
 	if s.PLMN == "" {
 		s.PLMN = "001-01"
 	}
+	if s.Boundary == "" {
+		s.Boundary = OuterToUE
+	}
+	if s.Policy == "" {
+		s.Policy = "random"
+	}
 	if len(s.Slices) == 0 {
 		s.Slices = []string{"1"}
 	}
@@ -118,6 +124,12 @@ func (s *Spec) validate() error {
 func (s *Spec) checkNetwork() error {
 	if _, err := ident.ParsePLMN(s.PLMN); err != nil {
 		return s.at("$.plmn", `write "001-01"`, "%v", err)
+	}
+	if !slices.Contains(Boundaries(), s.Boundary) {
+		return s.at("$.boundary", "outer-to-ue, outer-to-inner, relays or relay-and-manager", "unknown boundary %q", s.Boundary)
+	}
+	if !slices.Contains(Policies(), s.Policy) {
+		return s.at("$.policy", strings.Join(Policies(), ", "), "unknown policy %q", s.Policy)
 	}
 	for i, t := range s.Slices {
 		if _, err := ident.ParseSNSSAI(t); err != nil {
@@ -274,6 +286,9 @@ func (s *Spec) checkUPFs() error {
 	return nil
 }
 
+// maxOutside bounds the inner relays that have a place on the public network.
+const maxOutside = 30
+
 func (s *Spec) checkRelays() error {
 	behind := map[string]string{}
 	for i, r := range s.InnerRelays {
@@ -303,9 +318,19 @@ func (s *Spec) checkRelays() error {
 		}
 	}
 	for i, r := range s.OuterRelays {
+		at := fmt.Sprintf("$.outer_relays[%d]", i)
 		if _, _, err := r.PortRange(); err != nil {
-			return s.at(fmt.Sprintf("$.outer_relays[%d].ports", i), "FIRST-LAST within 1024-65535", "%v", err)
+			return s.at(at+".ports", "FIRST-LAST within 1024-65535", "%v", err)
 		}
+		if r.Rate < 0 {
+			return s.at(at+".rate", "connections in a second, at least 1", "rate %d is negative", r.Rate)
+		}
+		if r.Idle < 0 {
+			return s.at(at+".idle", "a duration such as 30s", "idle is negative")
+		}
+	}
+	if s.Boundary != OuterToUE && len(s.InnerRelays) > maxOutside {
+		return s.at("$.inner_relays", fmt.Sprintf("at most %d", maxOutside), "%d inner relays outside the closed network", len(s.InnerRelays))
 	}
 	return nil
 }

@@ -1,0 +1,303 @@
+package relay
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/simreach/simreach/bench/result"
+	"github.com/simreach/simreach/netns"
+)
+
+// Options are those of the command.
+type Options struct {
+	Rounds int  // interleaved rounds; at least 1
+	Quick  bool // short measurements, to see that everything works
+	// Only measures these cases (bulk-1, bulk-16, connect, pingpong, idle, tls-up,
+	// tls-down, tls-handshake, tls-resumed). Empty: all.
+	Only []string
+	// Progress is told what is measured now. nil: nobody.
+	Progress func(what string)
+}
+
+// Cases and metrics.
+var (
+	rate     = result.Metric{Name: "rate", Unit: "Gbit/s", Better: result.Higher}
+	cpu      = result.Metric{Name: "relay CPU", Unit: "s/GB", Better: result.Lower}
+	connects = result.Metric{Name: "connections", Unit: "/s", Better: result.Higher}
+	p50      = result.Metric{Name: "p50", Unit: "us", Better: result.Lower}
+	p99      = result.Metric{Name: "p99", Unit: "us", Better: result.Lower}
+	rss      = result.Metric{Name: "RSS per connection and tier", Unit: "KB", Better: result.Lower}
+	fds      = result.Metric{Name: "descriptors per connection and tier", Unit: "", Better: result.Lower}
+	setups   = result.Metric{Name: "handshakes", Unit: "/s", Better: result.Higher}
+)
+
+// measure is one case.
+type measure struct {
+	name    string
+	tls     bool
+	port    uint16
+	load    Load
+	collect func(f Figures, used, idle cost, add func(result.Metric, float64))
+}
+
+func byBulk(f Figures, used, _ cost, add func(result.Metric, float64)) {
+	add(rate, f.BitsPerSecond/1e9)
+	if used.cpu > 0 {
+		add(cpu, used.cpu.Seconds()/(float64(f.Bytes)/1e9))
+	}
+}
+
+func byRate(m result.Metric) func(Figures, cost, cost, func(result.Metric, float64)) {
+	return func(f Figures, _, _ cost, add func(result.Metric, float64)) { add(m, f.PerSecond) }
+}
+
+const idleConnections = 2000
+
+var measures = []measure{
+	{name: "bulk-1", port: portSink, load: Load{Kind: "bulk-up", Streams: 1}, collect: byBulk},
+	{name: "bulk-16", port: portSink, load: Load{Kind: "bulk-up", Streams: 16}, collect: byBulk},
+	{name: "connect", port: portEcho, load: Load{Kind: "connect", Streams: 16}, collect: byRate(connects)},
+	{name: "pingpong", port: portEcho, load: Load{Kind: "pingpong", Streams: 1}, collect: func(f Figures, _, _ cost, add func(result.Metric, float64)) {
+		add(p50, float64(f.P50)/1e3)
+		add(p99, float64(f.P99)/1e3)
+	}},
+	{name: "idle", port: portEcho, load: Load{Kind: "idle", Streams: idleConnections}, collect: func(_ Figures, _, idle cost, add func(result.Metric, float64)) {
+		add(rss, float64(idle.rss)/1024/idleConnections/2)
+		add(fds, float64(idle.files)/idleConnections/2)
+	}},
+	{name: "tls-up", tls: true, port: portSink, load: Load{Kind: "bulk-up", Streams: 1}, collect: byBulk},
+	{name: "tls-down", tls: true, port: portSource, load: Load{Kind: "bulk-down", Streams: 1}, collect: byBulk},
+	{name: "tls-handshake", tls: true, port: portEcho, load: Load{Kind: "handshake", Streams: 16}, collect: byRate(setups)},
+	{name: "tls-resumed", tls: true, port: portEcho, load: Load{Kind: "handshake", Streams: 16, Resume: true}, collect: byRate(setups)},
+}
+
+// Run makes the namespaces, starts all variants and measures them in turns. Everything
+// is gone when it returns.
+func Run(ctx context.Context, o Options) (r result.Report, err error) {
+	if err := netns.Available(); err != nil {
+		return r, fmt.Errorf("bench relay needs network namespaces: %w; run it as root", err)
+	}
+	if o.Rounds < 1 {
+		return r, fmt.Errorf("%d rounds: want at least 1", o.Rounds)
+	}
+	for _, name := range o.Only {
+		if !slices.ContainsFunc(measures, func(m measure) bool { return m.name == name }) {
+			return r, fmt.Errorf("unknown case %q", name)
+		}
+	}
+	dir, err := os.MkdirTemp("", "simreach-bench-")
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	t, err := newTopology()
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, t.close()) }()
+	run := &run{Options: o, topology: t, dir: dir, report: &r}
+	defer func() { err = errors.Join(err, run.stop()) }()
+	r = result.Report{Bench: "relay", Machine: result.ThisMachine(), Date: time.Now().UTC().Truncate(time.Second), Rounds: o.Rounds, Absent: []string{}}
+	if err := run.startAll(ctx); err != nil {
+		return r, err
+	}
+	return r, run.measureAll(ctx)
+}
+
+// run is one run of the bench.
+type run struct {
+	Options
+	*topology
+	dir      string
+	report   *result.Report
+	variants []*variant
+	server   *process
+}
+
+func (r *run) say(format string, args ...any) {
+	if r.Progress != nil {
+		r.Progress(fmt.Sprintf(format, args...))
+	}
+}
+
+func (r *run) startAll(ctx context.Context) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	r.server, err = start(ctx, r.ns[server], filepath.Join(r.dir, "server.log"), true, self, "bench", "load-server", "--ready-fd", "3", "--address", address(server, false).String())
+	if err != nil {
+		return err
+	}
+	cert, err := certificate(r.dir)
+	if err != nil {
+		return err
+	}
+	r.variants = []*variant{routed()}
+	for _, p := range peers {
+		if _, err := p.find(); err != nil {
+			r.report.Absent = append(r.report.Absent, p.name)
+			continue
+		}
+		r.say("starting %s", p.name)
+		v, err := p.start(ctx, r.topology, r.dir, cert)
+		if err != nil {
+			return err
+		}
+		r.variants = append(r.variants, v)
+	}
+	r.say("starting ours")
+	v, err := ours(ctx, r.topology, r.dir, self, cert)
+	if err != nil {
+		return err
+	}
+	r.variants = append(r.variants, v)
+	return nil
+}
+
+func (r *run) stop() error {
+	var errs []error
+	for _, v := range r.variants {
+		errs = append(errs, v.stop())
+	}
+	if r.server != nil {
+		errs = append(errs, r.server.stop())
+	}
+	return errors.Join(errs...)
+}
+
+func (r *run) measureAll(ctx context.Context) error {
+	plain, secure := result.NewSamples(), result.NewSamples()
+	for round := range r.Rounds {
+		for _, m := range measures {
+			if len(r.Only) > 0 && !slices.Contains(r.Only, m.name) {
+				continue
+			}
+			into := plain
+			if m.tls {
+				into = secure
+			}
+			// Whoever is first in one round is last in the next.
+			turn := slices.Concat(r.variants[round%len(r.variants):], r.variants[:round%len(r.variants)])
+			for _, v := range turn {
+				if m.tls && v.secure == nil {
+					continue
+				}
+				r.say("round %d of %d: %s %s", round+1, r.Rounds, m.name, v.name)
+				if err := r.one(ctx, m, v, func(x result.Metric, value float64) { into.Add(round, m.name, x, v.name, value) }); err != nil {
+					return fmt.Errorf("%s with %s: %w", m.name, v.name, err)
+				}
+			}
+		}
+	}
+	var names, others []string
+	for _, v := range r.variants {
+		names = append(names, v.name)
+		if v.name != "routed" && v.name != "ours" {
+			others = append(others, v.name)
+		}
+	}
+	r.report.Rows = append(plain.Rows(names, "routed", "ours", others...), secure.Rows(names, "haproxy", "ours", others...)...)
+	r.report.Notes = append(r.report.Notes,
+		"cases without TLS are relative to routed, those with TLS to haproxy",
+		"ours asks a manager about every connection and writes audit records; the peers do neither")
+	return nil
+}
+
+// one measures one case of one variant once.
+func (r *run) one(ctx context.Context, m measure, v *variant, add func(result.Metric, float64)) error {
+	l := m.load
+	l.For = 3 * time.Second
+	if r.Quick {
+		l.For = 500 * time.Millisecond
+	}
+	if m.tls {
+		l.TLS, l.To = certificateName, v.secure[m.port].String()
+	} else {
+		l.To = v.plain[m.port].String()
+	}
+	before, err := costOf(v.processes)
+	if err != nil {
+		return err
+	}
+	var idle cost
+	f, err := r.client(ctx, l, func() error {
+		now, err := costOf(v.processes)
+		idle = cost{rss: now.rss - min(before.rss, now.rss), files: now.files - before.files}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	after, err := costOf(v.processes)
+	if err != nil {
+		return err
+	}
+	if f.Failed > 0 {
+		r.report.Notes = append(r.report.Notes, fmt.Sprintf("%s with %s: %d connections failed in one round", m.name, v.name, f.Failed))
+	}
+	if v.name == "routed" && l.Kind == "idle" {
+		return nil
+	}
+	m.collect(f, cost{cpu: after.cpu - before.cpu}, idle, add)
+	return nil
+}
+
+// client runs a load as a process in the client's namespace. opened is called while
+// idle connections are open.
+func (r *run) client(ctx context.Context, l Load, opened func() error) (f Figures, err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return f, err
+	}
+	args := []string{"bench", "load-client", "--kind", l.Kind, "--to", l.To, "--streams", strconv.Itoa(l.Streams), "--for", l.For.String(), "--tls", l.TLS}
+	if l.Resume {
+		args = append(args, "--resume")
+	}
+	cmd := exec.Command(self, args...)
+	var out, log bytes.Buffer
+	cmd.Stderr = &log
+	feed, err := cmd.StdinPipe()
+	if err != nil {
+		return f, err
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return f, err
+	}
+	if err := r.ns[client].Start(cmd); err != nil {
+		return f, err
+	}
+	defer context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })()
+	var hookErr error
+	d := json.NewDecoder(stdout)
+	for {
+		var line struct {
+			Opened bool `json:"opened"`
+			Figures
+		}
+		if err := d.Decode(&line); err != nil {
+			break // it has ended; Wait says how
+		}
+		if line.Opened {
+			hookErr = opened()
+			_ = feed.Close()
+			continue
+		}
+		f = line.Figures
+	}
+	_ = feed.Close()
+	if err := cmd.Wait(); err != nil {
+		return f, fmt.Errorf("load %s: %w: %s%s", l.Kind, err, log.String(), out.String())
+	}
+	return f, hookErr
+}
