@@ -34,11 +34,20 @@ type RelaySession struct {
 	load     RelayLoad
 	rate     float64 // bytes per second
 	sequence int64   // RelayAttachment.Sequence; 0: not in the store yet
+	// serving is whether the relay accepts what this session is told: an inner relay does
+	// when it attaches, an outer one when it has carried out its snapshot.
+	serving bool
+	// before is the session of an earlier process of the relay, which goes on until this
+	// one is serving; nil: none.
+	before *RelaySession
 }
 
 // AttachRelay registers a relay and starts its session. An earlier session of the
-// same relay ends with ErrReplaced. One that drains lives beside the one that serves;
-// it replaces only an earlier session of the same process.
+// same process ends with ErrReplaced. That of another process with the same ID, which is
+// being replaced, gets no new entries; once the new one serves, it is told to drain, and
+// lives beside it until its process goes. Should the new one go before it serves, the
+// earlier one takes its place again. One that drains replaces only an earlier session of
+// the same process.
 //
 // Errors: CodeBadRelay, CodeNotReady.
 func (s *Service) AttachRelay(r Relay) (*RelaySession, error) {
@@ -54,7 +63,7 @@ func (s *Service) AttachRelay(r Relay) (*RelaySession, error) {
 		commands: make(chan Command, commandQueue),
 		done:     make(chan struct{}),
 		pending:  map[uint64]chan Acknowledgement{},
-		draining: r.Draining,
+		draining: r.Draining, serving: r.Kind == InnerRelay,
 	}
 	f, key := &s.fleet, rs.key()
 	f.mu.Lock()
@@ -64,8 +73,16 @@ func (s *Service) AttachRelay(r Relay) (*RelaySession, error) {
 	}
 	replaced := false
 	for _, old := range f.ownLocked(key) {
-		if old.relay.Instance == r.Instance || !old.draining && !r.Draining {
+		switch {
+		case old.relay.Instance == r.Instance:
 			replaced = f.endLocked(old, ErrReplaced) || replaced
+		case !old.draining && !r.Draining:
+			if old.before != nil { // it has never served
+				rs.before, old.before = old.before, nil
+				f.endLocked(old, ErrReplaced)
+				continue
+			}
+			old.draining, rs.before, replaced = true, old, true
 		}
 	}
 	f.sessions[rs.id] = rs
@@ -73,6 +90,9 @@ func (s *Service) AttachRelay(r Relay) (*RelaySession, error) {
 		rs.snapshotSent = true // it opens nothing any more
 	} else {
 		f.byRelay[key] = rs
+		if rs.serving {
+			f.supersedeLocked(rs)
+		}
 	}
 	f.movedLocked()
 	f.mu.Unlock()
@@ -146,6 +166,7 @@ func (rs *RelaySession) Acknowledge(a Acknowledgement) {
 		return
 	}
 	if a.ID == 0 {
+		rs.svc.fleet.serves(rs)
 		if len(a.Failures) > 0 { // they may be thousands, for one reason
 			f := a.Failures[0]
 			rs.svc.log.Warn("relay could not open entries again yet", "relay", rs.relay.ID, "entries", len(a.Failures), "first", f.EntryID, "error", f.Err)
@@ -228,6 +249,10 @@ func (rs *RelaySession) enqueue(c Command, answer chan Acknowledgement) (uint64,
 	f := &rs.svc.fleet
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	return f.enqueueLocked(rs, c, answer)
+}
+
+func (f *fleet) enqueueLocked(rs *RelaySession, c Command, answer chan Acknowledgement) (uint64, error) {
 	if rs.cause != nil {
 		return 0, rs.cause
 	}

@@ -88,6 +88,7 @@ func (s *Service) Authenticate(ctx context.Context, l Login) (Credentials, error
 		return Credentials{}, NewError(CodeBadTokenTimeout, int(MaxTokenTimeout/time.Second))
 	}
 	a, err := s.accounts.authenticate(ctx, l)
+	s.metrics.loggedIn(l, err)
 	if err != nil {
 		return Credentials{Principal: a.Principal()}, err
 	}

@@ -21,6 +21,8 @@ const (
 	ChangeEntryAnswered ChangeKind = "entry-answered"
 	// ChangeRelay: the attachments of Relay changed.
 	ChangeRelay ChangeKind = "relay"
+	// ChangeRelayDrain: the manager Origin wants Relay to drain.
+	ChangeRelayDrain ChangeKind = "relay-drain"
 	// ChangeCredential: ID is the credential's.
 	ChangeCredential ChangeKind = "credential"
 	// ChangeAccount: ID is the operator's.

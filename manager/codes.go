@@ -46,6 +46,7 @@ const (
 	CodeBadSwitch       Code = "AUT0011"
 	CodeBadResetToken   Code = "AUT0012"
 	CodeResetExpired    Code = "AUT0013"
+	CodeNotPlatform     Code = "AUT0014"
 
 	CodeUnknownOperator Code = "SAM0001"
 	CodeUnknownUser     Code = "SAM0002"
@@ -94,6 +95,7 @@ const (
 	CodeRelayNotAttached  Code = "NAP0023"
 	CodeBadRelay          Code = "NAP0024"
 	CodeRelayUnauthorised Code = "NAP0025"
+	CodeUnknownRelay      Code = "NAP0026"
 
 	CodeUnknownCredential  Code = "NAP0030"
 	CodeBadCredential      Code = "NAP0031"
@@ -218,6 +220,8 @@ var codes = map[Code]codeText{
 	CodeBadResetToken:   {KindInvalid, "The password reset token is not valid.", "パスワードリセットトークンが不正です。"},
 	CodeResetExpired:    {KindNotFound, "The password reset token has expired.", "パスワードリセットトークンの有効期限が切れています。"},
 
+	CodeNotPlatform: {KindForbidden, "Only operators of the platform may do this.", "この操作はプラットフォームの運用者のみ実行できます。"},
+
 	CodeUnknownOperator: {KindNotFound, "There is no operator with ID %s.", "オペレーター %s が見つかりません。"},
 	CodeUnknownUser:     {KindNotFound, "There is no user %s.", "ユーザー %s が見つかりません。"},
 	CodeUserExists:      {KindConflict, "There is already a user %s.", "ユーザー %s は既に存在します。"},
@@ -265,6 +269,8 @@ var codes = map[Code]codeText{
 	CodeRelayNotAttached:  {KindUnavailable, "The relay is not attached.", "中継装置が登録されていません。"},
 	CodeBadRelay:          {KindInvalid, "The relay's registration is not valid: %s.", "中継装置の登録内容が不正です: %s"},
 	CodeRelayUnauthorised: {KindUnauthenticated, "The relay's credentials are not valid.", "中継装置の認証に失敗しました。"},
+
+	CodeUnknownRelay: {KindNotFound, "No outer relay with ID %s is attached.", "ID %s の外側の中継装置は接続されていません。"},
 
 	CodeUnknownCredential:  {KindNotFound, "There is no credential with ID %s.", "認証情報 %s が見つかりません。"},
 	CodeBadCredential:      {KindInvalid, "The credential is not valid: %s.", "認証情報が不正です: %s"},

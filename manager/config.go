@@ -22,6 +22,9 @@ const MaxTicketLifetime = 30 * time.Second
 type Config struct {
 	// Operators are the tenants. None: nobody can authenticate.
 	Operators []OperatorConfig `yaml:"operators"`
+	// PlatformOperators may see and drain relays, which all operators share. None: the
+	// only operator, if there is one alone, else nobody.
+	PlatformOperators []OperatorID `yaml:"platform_operators"`
 	// Subscribers are the SIMs and their owners. None: no entry can be made.
 	Subscribers []SubscriberConfig `yaml:"subscribers"`
 	// InnerRelays says which inner relay stands at the N6 of which UPF.
@@ -148,6 +151,11 @@ func (c Config) Validate() error {
 		bad("relay_timeout %s: must not be negative", c.RelayTimeout)
 	}
 	owners := c.validateOperators(bad)
+	for _, id := range c.PlatformOperators {
+		if !owners[id] {
+			bad("platform_operators: unknown operator %q", id)
+		}
+	}
 	c.SIMs.validate(bad)
 	classes := c.SIMs.speedClasses()
 	imsis, sims := map[ident.IMSI]bool{}, map[string]bool{}

@@ -9,9 +9,11 @@ import (
 	"strings"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/simreach/simreach/internal/ident"
+	"github.com/simreach/simreach/internal/telemetry/observe"
 )
 
 const (
@@ -42,6 +44,7 @@ const (
 func (s *Service) CreateEntry(ctx context.Context, op OperatorID, req CreateRequest) (Entry, error) {
 	e, err := s.draft(ctx, op, req)
 	if err != nil {
+		s.metrics.entryCreated(err)
 		return Entry{}, err
 	}
 	return s.place(ctx, e, req)
@@ -59,6 +62,7 @@ func (s *Service) CreateEntries(ctx context.Context, op OperatorID, reqs []Creat
 	for i, req := range reqs { // first those errors that need no relay
 		var err error
 		if es[i], err = s.draft(ctx, op, req); err != nil {
+			s.metrics.entryCreated(err)
 			return nil, err
 		}
 	}
@@ -88,7 +92,18 @@ func (s *Service) CreateEntries(ctx context.Context, op OperatorID, reqs []Creat
 }
 
 // place finds a relay and a port for a draft.
-func (s *Service) place(ctx context.Context, e Entry, req CreateRequest) (Entry, error) {
+func (s *Service) place(ctx context.Context, draft Entry, req CreateRequest) (Entry, error) {
+	ctx, span := s.begun(ctx, spanCreate, trace.SpanKindInternal)
+	e, err := s.placeAnywhere(ctx, draft, req)
+	if err == nil && span.Recording() {
+		span.Set(observe.EntryID.String(string(e.ID)), observe.RelayID.String(string(e.RelayID)))
+	}
+	endSpan(span, err)
+	s.metrics.entryCreated(err)
+	return e, err
+}
+
+func (s *Service) placeAnywhere(ctx context.Context, e Entry, req CreateRequest) (Entry, error) {
 	candidates := s.fleet.candidates()
 	var last error = NewError(CodeNoOuterRelay)
 	for len(candidates) > 0 {
@@ -395,13 +410,17 @@ func (s *Service) claim(ctx context.Context, r Relay, e *Entry) error {
 
 // open has the relay open e and waits for its acknowledgement.
 func (s *Service) open(ctx context.Context, relay *RelaySession, e Entry) error {
-	wait := relay.begin(Command{Kind: CommandOpen, Openings: []Opening{e.opening()}})
+	ctx, span := s.begun(ctx, spanOpen, trace.SpanKindClient)
+	o := e.opening()
+	o.Trace = observe.Traceparent(ctx)
+	wait := relay.begin(Command{Kind: CommandOpen, Openings: []Opening{o}})
 	callCtx, cancel := context.WithTimeout(ctx, s.cfg.RelayTimeout)
 	defer cancel()
 	err := s.opened(callCtx, e.ID, wait)
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 		relay.end(ErrRelayStalled)
 	}
+	endSpan(span, err)
 	return err
 }
 

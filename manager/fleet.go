@@ -65,10 +65,34 @@ func (f *fleet) endLocked(rs *RelaySession, cause error) bool {
 	delete(f.sessions, rs.id)
 	if key := rs.key(); f.byRelay[key] == rs {
 		delete(f.byRelay, key)
+		if old := rs.before; old != nil && old.cause == nil { // which has not been told to drain
+			old.draining = false
+			f.byRelay[key] = old
+		}
 	}
 	close(rs.done)
 	f.movedLocked()
 	return true
+}
+
+// serves notes that a session has carried out its snapshot.
+func (f *fleet) serves(rs *RelaySession) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if rs.cause == nil && !rs.serving {
+		rs.serving = true
+		f.supersedeLocked(rs)
+		f.movedLocked()
+	}
+}
+
+// supersedeLocked tells the process that rs replaces to finish: not earlier, because
+// clients that come until rs serves need somebody who accepts them.
+func (f *fleet) supersedeLocked(rs *RelaySession) {
+	if old := rs.before; old != nil {
+		rs.before = nil
+		_, _ = f.enqueueLocked(old, Command{Kind: CommandDrain}, nil) // fails only if it has gone
+	}
 }
 
 func (f *fleet) endAll() {
@@ -172,8 +196,8 @@ func (f *fleet) candidates() []candidate {
 	return out
 }
 
-// learn takes over what the store says, and ends sessions here of relays that have
-// since attached to another manager.
+// learn takes over what the store says. Sessions here of relays that have since attached
+// to another manager end, or drain if that was another process.
 func (f *fleet) learn(self string, all []RelayAttachment) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -183,8 +207,14 @@ func (f *fleet) learn(self string, all []RelayAttachment) {
 			continue
 		}
 		rs, ok := f.byRelay[a.key()]
-		if ok && rs.sequence != 0 && rs.sequence < a.Sequence {
+		switch {
+		case !ok || rs.sequence == 0 || rs.sequence >= a.Sequence:
+		case rs.relay.Instance == a.Relay.Instance:
 			f.endLocked(rs, ErrReplaced)
+		default: // another process, which serves already
+			rs.draining = true
+			delete(f.byRelay, a.key())
+			_, _ = f.enqueueLocked(rs, Command{Kind: CommandDrain}, nil) // as in supersedeLocked
 		}
 	}
 }
@@ -200,7 +230,10 @@ func (f *fleet) attachments(now time.Time) []RelayAttachment {
 			Session: rs.id, Relay: rs.relay, Since: rs.since, Seen: now,
 			Opened: st.Opened, Closed: st.Closed, Up: st.Up, Down: st.Down, Rate: st.Rate,
 		}
-		a.Relay.Live, a.Relay.Draining = st.Live, st.Draining
+		a.Relay.Live = st.Live
+		// To other managers a relay that does not serve yet is no better than one that
+		// does not any more.
+		a.Relay.Draining = st.Draining || !rs.serving
 		out = append(out, a)
 	}
 	slices.SortFunc(out, func(a, b RelayAttachment) int { return cmp.Compare(a.Session, b.Session) }) // by age

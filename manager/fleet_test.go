@@ -88,10 +88,11 @@ func TestDraining(t *testing.T) {
 			t.Errorf("an earlier session of the same process: %v; want ErrReplaced", err)
 		}
 		fourth := attach(t, m.Service, process("i3", false))
-		if err := <-fresh.ended; !errors.Is(err, manager.ErrReplaced) {
-			t.Errorf("the session that served: %v; want ErrReplaced", err)
+		synctest.Wait()
+		if !fresh.told(manager.CommandDrain) || old.told(manager.CommandDrain) {
+			t.Error("want the process that served told to drain, once its replacement serves, and nobody else")
 		}
-		for _, r := range []*fakeRelay{third, fourth} {
+		for _, r := range []*fakeRelay{third, fourth, fresh} {
 			select {
 			case <-r.Done():
 				t.Error("a session ended")

@@ -148,6 +148,8 @@ func (s *Service) follow(ctx context.Context, c Change) {
 		if c.Origin != s.instance {
 			s.learnFleet(ctx)
 		}
+	case ChangeRelayDrain:
+		s.drainHere(c)
 	case ChangeCredential:
 		s.credentialChanged(CredentialID(c.ID))
 	}

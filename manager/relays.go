@@ -169,6 +169,9 @@ type Opening struct {
 	TLS          bool
 	CredentialID CredentialID
 	Many         bool // the entry stands for several devices (R9b)
+	// Trace is the W3C traceparent of the entry's creation. It is not kept in the store:
+	// a snapshot has none. Empty: not traced, or not known any more.
+	Trace string
 }
 
 // Command is one instruction to an outer relay. It is answered by an

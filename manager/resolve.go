@@ -9,6 +9,10 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/simreach/simreach/internal/telemetry/observe"
 )
 
 // Resolve answers an outer relay about a connection that hit one of its ports
@@ -23,6 +27,18 @@ import (
 // CodeCredentialRevoked, CodeUnknownCredential, CodeDeviceOffline, CodeNoInnerRelay (none is configured for the device's UPF, or it is
 // not attached), CodeInternal.
 func (rs *RelaySession) Resolve(ctx context.Context, q ResolveRequest) (Route, error) {
+	begin := time.Now()
+	ctx, span := rs.svc.begun(ctx, spanResolve, trace.SpanKindServer)
+	r, err := rs.resolve(ctx, q)
+	if span.Recording() {
+		span.Set(observe.EntryID.String(string(r.EntryID)), observe.ConnectionID.String(q.ConnectionID), observe.RelayID.String(string(rs.relay.ID)))
+	}
+	endSpan(span, err)
+	rs.svc.metrics.resolved(begin, err)
+	return r, err
+}
+
+func (rs *RelaySession) resolve(ctx context.Context, q ResolveRequest) (Route, error) {
 	s, hit := rs.svc, q.Hit
 	if rs.ended() || rs.relay.Kind != OuterRelay {
 		return Route{}, NewError(CodeRelayNotAttached)

@@ -12,6 +12,10 @@ import (
 	"time"
 
 	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/simreach/simreach/internal/telemetry/observe"
 )
 
 // Deps is what a Service needs of the world.
@@ -21,6 +25,10 @@ type Deps struct {
 	Directory Directory
 	Core      Core         // the mobile core; its zero value: none
 	Web       WebRequester // nil: event handlers make no web requests
+	// Metrics gets the manager's metrics for as long as Run runs. nil: none.
+	Metrics prometheus.Registerer
+	// Traces makes the spans of requests and of relays' questions. nil: none.
+	Traces trace.TracerProvider
 }
 
 // Service is the manager. Its methods may be called from any goroutine, and
@@ -51,6 +59,10 @@ type Service struct {
 	audit       auditState
 	credentials credentialCache
 	sims        *simState
+
+	register prometheus.Registerer
+	metrics  *metrics
+	tracer   observe.Tracer
 }
 
 // New checks cfg and deps.
@@ -77,7 +89,7 @@ func New(cfg Config, d Deps) (*Service, error) {
 	if heartbeat == 0 && d.Store.Shared() {
 		heartbeat = defaultHeartbeat
 	}
-	return &Service{
+	s := &Service{
 		listeners: []func(context.Context, Change){func(_ context.Context, c Change) { users.changed(c) }},
 		cfg:       cfg,
 		log:       d.Log.With("nf", "manager"),
@@ -94,13 +106,22 @@ func New(cfg Config, d Deps) (*Service, error) {
 		wake:      make(chan struct{}, 1),
 		ready:     make(chan struct{}),
 		sims:      newSIMState(cfg.SIMs, d.Core, d.Web),
-	}, nil
+		register:  d.Metrics,
+		tracer:    observe.NewTracer(d.Traces, "manager"),
+	}
+	s.metrics = newMetrics(s)
+	return s, nil
 }
 
 // Run loads the signing key and the entries, follows the store's changes, and removes
 // entries as they expire, until ctx ends. On return every relay session has ended. It
 // returns an error only if the store fails at the start.
 func (s *Service) Run(ctx context.Context) error {
+	unregister, err := observe.Register(s.register, s.metrics.all...)
+	if err != nil {
+		return fmt.Errorf("manager: metrics: %w", err)
+	}
+	defer unregister()
 	key, err := s.signingKey(ctx)
 	if err != nil {
 		if ctx.Err() != nil {

@@ -57,7 +57,7 @@ func isCut(err error) bool {
 }
 
 // reason looks a failure up in the error log: that of the connection from the local
-// port, or else the only one since begin.
+// port, or else that of the only connection that failed since begin.
 func (c *connector) reason(ctx context.Context, begin time.Time, port int) (api.LogEntry, bool) {
 	if c.session == nil {
 		return api.LogEntry{}, false
@@ -68,23 +68,34 @@ func (c *connector) reason(ctx context.Context, begin time.Time, port int) (api.
 	from := time.UnixMilli(c.made.CreatedTime).Add(begin.Sub(c.since) - time.Second)
 	tick := time.NewTicker(reasonInterval)
 	defer tick.Stop()
+	var only *api.LogEntry // of the only connection that failed
 	for {
 		es, _, err := c.session.ErrorLog(ctx, api.LogQuery{IMSI: c.made.Destination.IMSI, From: from})
 		if err != nil {
-			return api.LogEntry{}, false // not permitted, or nobody there: the failure itself must do
+			break // not permitted, nobody there, or the time is over
 		}
-		for _, e := range es {
-			if d := e.Body.Direction; d != nil && d.SourcePort == port && port != 0 {
+		only = nil
+		for i, e := range es {
+			if d := e.Body.Direction; d != nil && d.SourcePort == port {
 				return e, true
 			}
+			if only = &es[i]; e.Body.ConnectionID != es[0].Body.ConnectionID {
+				only = nil
+				break
+			}
 		}
-		if len(es) == 1 {
-			return es[0], true
+		if only != nil && port == 0 {
+			return *only, true
 		}
 		select {
 		case <-tick.C:
+			continue
 		case <-ctx.Done():
-			return api.LogEntry{}, false
 		}
+		break
 	}
+	if only == nil {
+		return api.LogEntry{}, false
+	}
+	return *only, true // from another port: there is a translator between
 }

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 
 	"github.com/simreach/simreach/internal/telemetry"
+	"github.com/simreach/simreach/internal/telemetry/observe"
 	"github.com/simreach/simreach/manager"
 	"github.com/simreach/simreach/manager/api"
 	"github.com/simreach/simreach/manager/rpc"
@@ -56,6 +57,11 @@ func (c *Manager) run(ctx context.Context, log *slog.Logger, tel *telemetry.Tele
 		return err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
+	unregister, err := observe.Register(tel.Registerer(), st.Metrics()...)
+	if err != nil {
+		return fmt.Errorf("store: metrics: %w", err)
+	}
+	defer unregister()
 
 	// What is open before Run takes it over is closed here if a later step fails.
 	var open []net.Listener
@@ -71,7 +77,7 @@ func (c *Manager) run(ctx context.Context, log *slog.Logger, tel *telemetry.Tele
 		open = append(open, l)
 		return l, nil
 	}
-	parts, err := c.assemble(log, st, listenOn)
+	parts, err := c.assemble(log, tel, st, listenOn)
 	if err != nil {
 		for _, l := range open {
 			_ = l.Close()
@@ -81,7 +87,7 @@ func (c *Manager) run(ctx context.Context, log *slog.Logger, tel *telemetry.Tele
 	return serve(ctx, ready, parts...)
 }
 
-func (c *Manager) assemble(log *slog.Logger, st *store.Store, listenOn func(what, at string) (net.Listener, error)) ([]component, error) {
+func (c *Manager) assemble(log *slog.Logger, tel *telemetry.Telemetry, st *store.Store, listenOn func(what, at string) (net.Listener, error)) ([]component, error) {
 	dir, parts, err := c.directory(log, listenOn)
 	if err != nil {
 		return nil, err
@@ -91,7 +97,7 @@ func (c *Manager) assemble(log *slog.Logger, st *store.Store, listenOn func(what
 		return nil, err
 	}
 	web := webhook.New()
-	m, err := manager.New(c.Manager, manager.Deps{Log: log, Store: st, Directory: dir, Core: core, Web: web})
+	m, err := manager.New(c.Manager, manager.Deps{Log: log, Store: st, Directory: dir, Core: core, Web: web, Metrics: tel.Registerer(), Traces: tel.Traces()})
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +133,7 @@ func (c *Manager) assemble(log *slog.Logger, st *store.Store, listenOn func(what
 	if err != nil {
 		return nil, err
 	}
-	rest, err := api.New(c.API, api.Deps{Log: log, Listener: l, Manager: m, TLS: restTLS})
+	rest, err := api.New(c.API, api.Deps{Log: log, Listener: l, Manager: m, TLS: restTLS, Metrics: tel.Registerer(), Traces: tel.Traces()})
 	if err != nil {
 		return nil, err
 	}

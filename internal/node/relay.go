@@ -72,11 +72,13 @@ func (c *Inner) run(ctx context.Context, log *slog.Logger, tel *telemetry.Teleme
 			return d.DialContext(ctx, "tcp", device.String())
 		}
 	}
-	r, err := inner.New(c.Relay, inner.Deps{Log: log, Listener: l, Dial: dial, Control: control, TLS: secure})
+	r, err := inner.New(c.Relay, inner.Deps{
+		Log: log, Listener: l, Dial: dial, Control: control, TLS: secure, Metrics: tel.Registerer(), Traces: tel.Traces(),
+	})
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
-	return serve(ctx, ready, control, r)
+	return serve(ctx, ready, control, r, reporter{r, control})
 }
 
 func (c *Inner) control(log *slog.Logger, r manager.Relay) (*rpc.Client, error) {
@@ -117,7 +119,7 @@ func (c *Outer) Run(ctx context.Context, log *slog.Logger, ready func()) error {
 }
 
 func (c *Outer) run(ctx context.Context, log *slog.Logger, tel *telemetry.Telemetry, ready func()) error {
-	deps := outer.Deps{Log: log}
+	deps := outer.Deps{Log: log, Metrics: tel.Registerer(), Traces: tel.Traces()}
 	if c.TLS.Enabled() {
 		src, err := pki.NewSource(c.TLS, log)
 		if err != nil {
@@ -140,7 +142,7 @@ func (c *Outer) run(ctx context.Context, log *slog.Logger, tel *telemetry.Teleme
 	if err != nil {
 		return err
 	}
-	spool, err := audit.New(c.Audit, audit.Deps{Log: log, Sink: control, Relay: c.Relay.ID})
+	spool, err := audit.New(c.Audit, audit.Deps{Log: log, Sink: control, Relay: c.Relay.ID, Metrics: tel.Registerer()})
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/simreach/simreach/internal/telemetry/observe"
 	"github.com/simreach/simreach/manager"
 )
 
@@ -48,6 +49,8 @@ type handler struct {
 	document []byte        // the OpenAPI description, JSON
 	missing  []operation   // of the SORACOM API
 	stopping chan struct{} // closed when the server stops: nobody waits any longer; nil: never
+	metrics  *metrics
+	tracer   observe.Tracer
 	requests atomic.Uint64
 	failures atomic.Uint64
 }
@@ -87,14 +90,16 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, methods map[stri
 		h.refuse(w, r, methods)
 		return
 	}
+	at := time.Now()
+	r, span := h.begun(rt, r)
 	req := &request{Request: r, header: w.Header()}
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-	at := time.Now()
 	status, body, err := h.answer(rt, req)
 	if err != nil {
 		status = statuses[manager.AsError(err).Kind()]
 	}
 	h.record(rt, req, status, at)
+	h.answered(rt, req, span, status, at)
 	if err != nil {
 		h.fail(w, r, err)
 		return
@@ -209,5 +214,5 @@ func newHandler(log *slog.Logger, m *manager.Service, suffix string, stopping ch
 	if err != nil {
 		return nil, fmt.Errorf("manager API: OpenAPI description: %w", err)
 	}
-	return &handler{log: log, manager: m, suffix: suffix, document: document, missing: missing(routes()), stopping: stopping}, nil
+	return &handler{log: log, manager: m, suffix: suffix, document: document, missing: missing(routes()), stopping: stopping, metrics: newMetrics()}, nil
 }

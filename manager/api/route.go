@@ -52,6 +52,7 @@ func routes() []route {
 		groupRoutes,
 		eventHandlerRoutes,
 		statsRoutes,
+		relayRoutes,
 	)
 }
 

@@ -11,8 +11,12 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/simreach/simreach/internal/httpserve"
 	"github.com/simreach/simreach/internal/pki"
+	"github.com/simreach/simreach/internal/telemetry/observe"
 	"github.com/simreach/simreach/manager"
 )
 
@@ -48,6 +52,10 @@ type Deps struct {
 	Listener net.Listener // Run closes it
 	Manager  *manager.Service
 	TLS      *pki.Source // of Config.TLS; required if that is set
+	// Metrics gets the server's metrics for as long as Run runs. nil: none.
+	Metrics prometheus.Registerer
+	// Traces makes a span for every request. nil: none.
+	Traces trace.TracerProvider
 }
 
 // Server serves the REST interface.
@@ -57,6 +65,8 @@ type Server struct {
 	ln      net.Listener
 	handler *handler
 	ready   chan struct{}
+
+	register prometheus.Registerer
 }
 
 // New checks cfg and deps.
@@ -82,7 +92,8 @@ func New(cfg Config, d Deps) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Server{cfg: cfg, log: log, ln: d.Listener, ready: make(chan struct{}), handler: h}, nil
+	h.tracer = observe.NewTracer(d.Traces, "manager/api")
+	return &Server{register: d.Metrics, cfg: cfg, log: log, ln: d.Listener, ready: make(chan struct{}), handler: h}, nil
 }
 
 // Handler returns the REST interface alone, for another server. nil log discards;
@@ -111,6 +122,11 @@ func (s *Server) Status() ServerStatus {
 
 // Run serves until ctx ends; requests that are under way then get DrainTimeout.
 func (s *Server) Run(ctx context.Context) error {
+	unregister, err := observe.Register(s.register, s.handler.metrics.all...)
+	if err != nil {
+		return fmt.Errorf("manager API: metrics: %w", errors.Join(err, s.ln.Close()))
+	}
+	defer unregister()
 	srv := &http.Server{
 		Handler:           s.handler.mux(),
 		ReadHeaderTimeout: 5 * time.Second,

@@ -147,14 +147,14 @@ type Capabilities struct {
 
 // SIMProfile is what is on a SIM; here there is one, with one subscription.
 type SIMProfile struct {
-	ICCID        string                      `json:"iccid"`
-	OTASupported bool                        `json:"otaSupported"`
-	PrimaryIMSI  string                      `json:"primaryImsi"`
-	Subscribers  map[string]ProfileSubscribe `json:"subscribers"`
+	ICCID        string                       `json:"iccid"`
+	OTASupported bool                         `json:"otaSupported"`
+	PrimaryIMSI  string                       `json:"primaryImsi"`
+	Subscribers  map[string]ProfileSubscriber `json:"subscribers"`
 }
 
-// ProfileSubscribe is a subscription of a SIMProfile.
-type ProfileSubscribe struct {
+// ProfileSubscriber is a subscription of a SIMProfile.
+type ProfileSubscriber struct {
 	Bundles      []string     `json:"bundles"`
 	Capabilities Capabilities `json:"capabilities"`
 	IMSI         string       `json:"imsi"`
@@ -290,7 +290,7 @@ func simObject(r manager.SIMResult) Sim {
 		SIMID: sim.SIMID, SpeedClass: string(sim.SpeedClass), Status: string(sim.Status), Tags: tagsOf(sim.Tags), TerminationEnabled: sim.TerminationEnabled, Type: "uicc",
 		Profiles: map[string]SIMProfile{sim.ICCID: {
 			ICCID: sim.ICCID, PrimaryIMSI: string(sim.IMSI),
-			Subscribers: map[string]ProfileSubscribe{string(sim.IMSI): {
+			Subscribers: map[string]ProfileSubscriber{string(sim.IMSI): {
 				Bundles: listOrEmpty(sim.Bundles), Capabilities: can, IMSI: string(sim.IMSI), MSISDN: sim.MSISDN, Status: string(sim.Status), Subscription: sim.Subscription,
 			}},
 		}},

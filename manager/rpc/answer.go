@@ -7,6 +7,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/simreach/simreach/internal/telemetry/observe"
 	"github.com/simreach/simreach/manager"
 	pb "github.com/simreach/simreach/manager/rpc/relayv1"
 )
@@ -91,7 +92,7 @@ func (h handler) answer(ctx context.Context, session *manager.RelaySession, m *p
 	q, err := resolveFromPB(m)
 	var route manager.Route
 	if err == nil {
-		route, err = session.Resolve(ctx, q)
+		route, err = session.Resolve(observe.Join(ctx, m.GetTraceparent()), q)
 	}
 	if err != nil {
 		h.failed.Add(1)
@@ -108,13 +109,16 @@ func (h handler) answer(ctx context.Context, session *manager.RelaySession, m *p
 	return &pb.ResolveResponse{Id: m.GetId(), Kind: &pb.ResolveResponse_Route{Route: routeToPB(route)}}
 }
 
+// headerTrace is the header of unary calls with the caller's trace context.
+const headerTrace = "Traceparent"
+
 // GetCredential answers an attached outer relay.
 func (h handler) GetCredential(ctx context.Context, req *connect.Request[pb.CredentialRequest]) (*connect.Response[pb.Credential], error) {
 	session, err := h.session(ctx, req.Msg.GetSession())
 	if err != nil {
 		return nil, toRPC(err)
 	}
-	c, err := session.Credential(ctx, manager.CredentialID(req.Msg.GetId()))
+	c, err := session.Credential(observe.Join(ctx, req.Header().Get(headerTrace)), manager.CredentialID(req.Msg.GetId()))
 	if err != nil {
 		return nil, h.internal(ctx, "credential not read", err)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/simreach/simreach/internal/telemetry/observe"
 	"github.com/simreach/simreach/manager"
 	pb "github.com/simreach/simreach/manager/rpc/relayv1"
 )
@@ -82,8 +83,10 @@ func (a *asker) ask(ctx context.Context, q manager.ResolveRequest) (*pb.ResolveR
 		defer a.mu.Unlock()
 		delete(a.waiting, id)
 	}()
+	question := resolveToPB("", id, q)
+	question.Traceparent = observe.Traceparent(ctx)
 	select {
-	case a.queue <- resolveToPB("", id, q):
+	case a.queue <- question:
 	case <-a.over:
 		return nil, errStreamOver
 	case <-ctx.Done():
@@ -127,7 +130,11 @@ func (c *Client) Resolve(ctx context.Context, q manager.ResolveRequest) (manager
 // Resolve has it, CodeUnknownCredential, CodeRelayNotAttached, CodeInternal.
 func (c *Client) Credential(ctx context.Context, id manager.CredentialID) (manager.Credential, error) {
 	resp, err := call(ctx, c, func(ctx context.Context, s *session) (*connect.Response[pb.Credential], error) {
-		return s.at.control.rpc.GetCredential(ctx, connect.NewRequest(&pb.CredentialRequest{Session: s.id, Id: string(id)}))
+		req := connect.NewRequest(&pb.CredentialRequest{Session: s.id, Id: string(id)})
+		if trace := observe.Traceparent(ctx); trace != "" {
+			req.Header().Set(headerTrace, trace)
+		}
+		return s.at.control.rpc.GetCredential(ctx, req)
 	})
 	if err != nil {
 		return manager.Credential{}, err

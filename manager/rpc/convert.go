@@ -80,7 +80,7 @@ func openingsToPB(os []manager.Opening) []*pb.Opening {
 		out[i] = &pb.Opening{
 			EntryId: string(o.EntryID), Address: o.Address.String(), Expires: timestamppb.New(o.Expires),
 			OperatorId: string(o.OperatorID), Imsi: string(o.IMSI), SimId: o.SIMID, DevicePort: uint32(o.DevicePort),
-			Tls: o.TLS, CredentialId: string(o.CredentialID), Many: o.Many,
+			Tls: o.TLS, CredentialId: string(o.CredentialID), Many: o.Many, Traceparent: o.Trace,
 		}
 	}
 	return out
@@ -100,6 +100,7 @@ func openingsFromPB(os []*pb.Opening) ([]manager.Opening, error) {
 			EntryID: manager.EntryID(o.GetEntryId()), Address: a, Expires: timeOf(o.GetExpires()),
 			OperatorID: manager.OperatorID(o.GetOperatorId()), IMSI: ident.IMSI(o.GetImsi()), SIMID: o.GetSimId(), DevicePort: uint16(o.GetDevicePort()),
 			TLS: o.GetTls(), CredentialID: manager.CredentialID(o.GetCredentialId()), Many: o.GetMany(),
+			Trace: o.GetTraceparent(),
 		}
 	}
 	return out, nil

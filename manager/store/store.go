@@ -10,6 +10,7 @@ import (
 	"io/fs"
 
 	"github.com/pressly/goose/v3"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/simreach/simreach/manager"
 )
@@ -68,6 +69,9 @@ func (c Config) Validate() error {
 type Store struct {
 	engine engine
 	writer writer
+
+	latency      *prometheus.HistogramVec
+	reads, saves prometheus.Observer // of latency
 }
 
 // Open opens the database and brings its schema up to date. The caller closes the
@@ -76,7 +80,8 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Store{writer: writer{turn: make(chan struct{}, 1)}}
+	s := &Store{writer: writer{turn: make(chan struct{}, 1)}, latency: newLatency()}
+	s.reads, s.saves = s.latency.WithLabelValues("read"), s.latency.WithLabelValues("write")
 	switch c.driver() {
 	case SQLite:
 		e, err := openSQLite(ctx, c)

@@ -126,6 +126,7 @@ type writer struct {
 // If ctx ends before f began, write returns its error and nothing has happened;
 // after that it waits for the outcome.
 func (s *Store) write(ctx context.Context, f func(t *tx) error) error {
+	defer since(time.Now(), s.saves)
 	j := &job{ctx: ctx, f: f, done: make(chan struct{})}
 	w := &s.writer
 	w.mu.Lock()
@@ -278,6 +279,7 @@ func (s *Store) attemptJob(ctx context.Context, r runner, j *job, alone bool) er
 // view runs f in a transaction that sees one state and writes nothing. The rules of
 // write apply to f.
 func (s *Store) view(ctx context.Context, f func(t *tx) error) error {
+	defer since(time.Now(), s.reads)
 	run := func(r runner) error { return f(&tx{ctx: ctx, r: r}) }
 	err := s.engine.view(ctx, run)
 	for n := 1; n < maxAttempts && err != nil && s.engine.again(err); n++ {

@@ -14,6 +14,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/simreach/simreach/internal/ident"
+	"github.com/simreach/simreach/internal/telemetry/observe"
 	"github.com/simreach/simreach/manager"
 	"github.com/simreach/simreach/relay"
 )
@@ -36,6 +37,8 @@ type conn struct {
 	device     netip.AddrPort
 	devicePort uint16
 	lapse      *time.Timer // cuts it before its entry expires; nil: nothing does
+
+	span observe.Span // of setting it up
 
 	mu    sync.Mutex // guards the rest
 	why   error      // it was cut
@@ -126,7 +129,7 @@ func (c *conn) learn(route manager.Route) {
 func (c *conn) audit(t manager.AuditType, now time.Time, cause manager.Cause, up, down uint64) {
 	o := &c.port.opening
 	c.relay.deps.Auditor.Record(manager.AuditRecord{
-		ID: newID(now), Type: t, At: now.UTC().Truncate(time.Millisecond),
+		Type: t, At: now.UTC().Truncate(time.Millisecond),
 		OperatorID: o.OperatorID, EntryID: o.EntryID, ConnectionID: c.id, IMSI: c.imsi, SIMID: c.simID,
 		RelayID: c.relay.cfg.ID, Source: c.client, Destination: c.device, DevicePort: c.devicePort, TLS: o.TLS,
 		Cause: cause, Up: up, Down: down,
@@ -141,6 +144,7 @@ func (c *conn) turnAway(d *denial) {
 	c.relay.log.Debug("client turned away", "entry", c.port.opening.EntryID, "conn", c.id, "client", c.client, "cause", d.cause, "error", d.err)
 	c.audit(d.cause.Denial(), now, d.cause, 0, 0)
 	c.audit(manager.AuditClosed, now, d.cause, 0, 0)
+	endSpan(c.span, d)
 }
 
 // begin relays between the client and the device, whom c.peer may reach, and owns
@@ -226,12 +230,16 @@ func (c *conn) resolve(ctx context.Context, target string) (manager.Route, error
 	begin := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.ResolveTimeout)
 	defer cancel()
+	ctx, span := r.step(ctx, spanResolve)
 	route, err := r.deps.Resolver.Resolve(ctx, manager.ResolveRequest{
 		ConnectionID: c.id, Hit: c.port.opening.Address, Client: c.client, Target: target,
 	})
 	if err != nil {
-		return route, deny(resolveCause(err), fmt.Errorf("resolve: %w", err))
+		err = deny(resolveCause(err), fmt.Errorf("resolve: %w", err))
+		endSpan(span, err)
+		return route, err
 	}
+	span.End()
 	if route.EntryID != c.port.opening.EntryID {
 		return route, deny(manager.CauseUnknownEntry, nil) // the port has a new entry of which the command is under way
 	}

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/simreach/simreach/manager"
 	"github.com/simreach/simreach/relay/ports"
@@ -81,6 +82,8 @@ type Deps struct {
 	InnerTLS *tls.Config
 	// Metrics gets the relay's metrics for as long as Run runs. nil: none.
 	Metrics prometheus.Registerer
+	// Traces makes the spans of connections being set up. nil: none.
+	Traces trace.TracerProvider
 }
 
 func (d Deps) withDefaults(cfg Config) (Deps, error) {

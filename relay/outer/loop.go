@@ -176,7 +176,10 @@ func (l *loop) apply(life context.Context, c manager.Command) {
 
 func (l *loop) openAll(life context.Context, os []manager.Opening) (failures []manager.OpenFailure) {
 	for _, o := range os {
-		if err := l.open(life, o); err != nil {
+		span := l.opened(life, o)
+		err := l.open(life, o)
+		endSpan(span, err)
+		if err != nil {
 			failures = append(failures, manager.OpenFailure{EntryID: o.EntryID, Err: err})
 		}
 	}

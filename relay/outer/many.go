@@ -142,7 +142,10 @@ func (r *Relay) serveMany(ctx context.Context, c *conn, client relay.Conn, begin
 		}
 		c.over()
 	})
+	r.metrics.stage(stageAdmit, begin)
+	_, span := r.tracer.Start(ctx, spanTLS)
 	t, who, err := r.handshake(c, o, cred)
+	endSpan(span, err)
 	if err != nil {
 		release()
 		// Not through o, which belongs to the server.
@@ -154,6 +157,7 @@ func (r *Relay) serveMany(ctx context.Context, c *conn, client relay.Conn, begin
 		fail(abort, err)
 		return
 	}
+	c.span.End()
 	select {
 	case r.many.carriers <- t.Conn:
 	case <-r.many.closed:
@@ -196,6 +200,7 @@ func (m *manyServer) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	ctx, cancel := context.WithCancel(req.Context())
 	defer cancel()
 	c, full := r.newConn(cr.port, cr.client, false, cancel)
+	ctx = r.begun(ctx, c, spanAccess, begin)
 	c.audit(manager.AuditAccess, begin, "", 0, 0)
 	s := newStream(w, req)
 	if err := r.setUpStream(ctx, cr, c, s, begin, full); err != nil {
@@ -238,9 +243,11 @@ func (r *Relay) setUpStream(ctx context.Context, cr *carrier, c *conn, s *stream
 		relay.Abort(device)
 		return deny(manager.CauseClientReset, err)
 	}
+	span := c.span // as in setUp
 	if err := r.start(ctx, c, s, device, cr.who, cr.gen); err != nil {
 		return err
 	}
+	span.End()
 	r.metrics.stage(stageTotal, begin)
 	return nil
 }

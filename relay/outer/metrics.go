@@ -10,6 +10,7 @@ import (
 
 // Stages of setting up a connection, as label values.
 const (
+	stageAdmit     = "admit"     // from accepting the client past the bounds on rates and numbers
 	stageResolve   = "resolve"   // asking the manager
 	stageHandshake = "handshake" // TLS with the client
 	stageDevice    = "device"    // through the inner relay to the device
@@ -39,7 +40,7 @@ func newMetrics(r *Relay) *metrics {
 		Namespace: ns, Subsystem: sub, Name: "setup_seconds", ConstLabels: labels,
 		Help: "How long setting up took, by stage, where it succeeded.", Buckets: prometheus.ExponentialBuckets(50e-6, 2, 18),
 	}, []string{"stage"})
-	for _, s := range []string{stageResolve, stageHandshake, stageDevice, stageTotal} {
+	for _, s := range []string{stageAdmit, stageResolve, stageHandshake, stageDevice, stageTotal} {
 		m.stages[s] = setUp.WithLabelValues(s)
 	}
 	number := func(name, help string, f func() float64) prometheus.Collector {

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/simreach/simreach/internal/telemetry/observe"
 	"github.com/simreach/simreach/manager"
 	"github.com/simreach/simreach/relay"
 )
@@ -27,6 +28,7 @@ type Relay struct {
 	ports   Ports
 	relayer *relay.Relayer
 	metrics *metrics
+	tracer  observe.Tracer
 	ready   chan struct{}
 	slots   chan struct{} // connections that are being set up
 
@@ -82,7 +84,7 @@ func New(cfg Config, d Deps) (*Relay, error) {
 	if d.InnerTLS != nil {
 		r.inner = newInnerTLS(d.InnerTLS, r.buffers)
 	}
-	r.metrics = newMetrics(r)
+	r.metrics, r.tracer = newMetrics(r), observe.NewTracer(d.Traces, "relay/outer")
 	r.many = newManyServer(r)
 	if r.ports, err = d.Ports(r.handle); err != nil {
 		return nil, fmt.Errorf("outer relay: %w", err)

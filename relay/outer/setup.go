@@ -10,6 +10,7 @@ import (
 
 	"github.com/pires/go-proxyproto"
 
+	"github.com/simreach/simreach/internal/telemetry/observe"
 	"github.com/simreach/simreach/manager"
 	"github.com/simreach/simreach/relay"
 )
@@ -40,9 +41,10 @@ func (r *Relay) serve(ctx context.Context, p *port, raw net.Conn) {
 			return
 		}
 		if p.opening.Many {
-			r.serveMany(ctx, c, client, begin, full)
+			r.serveMany(r.begun(ctx, c, spanCarrier, begin), c, client, begin, full)
 			return
 		}
+		ctx := r.begun(ctx, c, spanAccess, begin)
 		c.audit(manager.AuditAccess, begin, "", 0, 0)
 		if err := r.setUp(ctx, c, client, begin, full); err != nil {
 			c.over()
@@ -67,6 +69,7 @@ func (r *Relay) setUp(ctx context.Context, c *conn, client relay.Conn, begin tim
 	}
 	release = free
 	defer release()
+	r.metrics.stage(stageAdmit, begin)
 	tell := abort
 	if c.port.opening.TLS {
 		tell = alertFirst
@@ -89,7 +92,10 @@ func (r *Relay) setUp(ctx context.Context, c *conn, client relay.Conn, begin tim
 			return fail(tell, err)
 		}
 		var secured *tlsConn
-		if secured, who, err = r.handshake(c, client, cred); err != nil {
+		_, span := r.tracer.Start(ctx, spanTLS)
+		secured, who, err = r.handshake(c, client, cred)
+		endSpan(span, err)
+		if err != nil {
 			return fail(afterHandshake(err), err)
 		}
 		client, tell = secured, secured.alertLast
@@ -98,9 +104,12 @@ func (r *Relay) setUp(ctx context.Context, c *conn, client relay.Conn, begin tim
 	if err != nil {
 		return fail(tell, err)
 	}
+	// Once it is relayed, its end may come at any time: the span is this function's.
+	span := c.span
 	if err := r.start(ctx, c, client, device, who, gen); err != nil {
 		return fail(tell, err)
 	}
+	span.End()
 	r.metrics.stage(stageTotal, begin)
 	return nil
 }
@@ -193,7 +202,21 @@ func (r *Relay) reach(ctx context.Context, c *conn, route manager.Route, target 
 	return device, nil
 }
 
+// connect connects to the device of a route.
 func (r *Relay) connect(ctx context.Context, route manager.Route) (relay.Conn, error) {
+	req := relay.Request{Target: route.Device, Ticket: route.Ticket}
+	if !r.tracer.On() {
+		return r.connectTo(ctx, route, req)
+	}
+	ctx, span := r.step(ctx, spanInner)
+	span.Set(observe.RelayID.String(string(route.InnerID)))
+	req.Trace = observe.Traceparent(ctx)
+	c, err := r.connectTo(ctx, route, req)
+	endSpan(span, err)
+	return c, err
+}
+
+func (r *Relay) connectTo(ctx context.Context, route manager.Route, req relay.Request) (relay.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.DeviceTimeout)
 	defer cancel()
 	raw, err := r.deps.DialInner(ctx, route.Inner)
@@ -211,7 +234,7 @@ func (r *Relay) connect(ctx context.Context, route manager.Route) (relay.Conn, e
 			return nil, deny(manager.CauseInnerUnreachable, fmt.Errorf("inner relay %s: %w", route.InnerID, err))
 		}
 	}
-	err = relay.Connect(ctx, c, relay.Request{Target: route.Device, Ticket: route.Ticket})
+	err = relay.Connect(ctx, c, req)
 	if err == nil {
 		err = ctx.Err()
 	}

@@ -52,11 +52,11 @@ func newTLSServer(certificate func(*tls.ClientHelloInfo) (*tls.Certificate, erro
 // configsFor makes the settings for clients that must show a certificate under cred;
 // nil: none.
 func (s *tlsServer) configsFor(cred *credential) [2]*tls.Config {
-	any := s.base.Clone()
+	plain := s.base.Clone()
 	if cred != nil {
-		any.ClientAuth, any.ClientCAs, any.VerifyConnection = tls.RequireAndVerifyClientCert, cred.pool, cred.verify
+		plain.ClientAuth, plain.ClientCAs, plain.VerifyConnection = tls.RequireAndVerifyClientCert, cred.pool, cred.verify
 	}
-	many, http1 := any.Clone(), any.Clone()
+	many, http1 := plain.Clone(), plain.Clone()
 	many.NextProtos, http1.NextProtos = []string{protocolHTTP2}, []string{protocolHTTP1}
 	choose := func(hello *tls.ClientHelloInfo, config, tickets *tls.Config) (*tls.Config, error) {
 		if w, ok := hello.Conn.(*wire); ok {
@@ -64,12 +64,12 @@ func (s *tlsServer) configsFor(cred *credential) [2]*tls.Config {
 		}
 		return config, nil
 	}
-	outer, outerMany := any.Clone(), many.Clone()
+	outer, outerMany := plain.Clone(), many.Clone()
 	outer.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		if slices.Contains(hello.SupportedProtos, protocolHTTP1) {
 			return choose(hello, http1, outer)
 		}
-		return choose(hello, any, outer)
+		return choose(hello, plain, outer)
 	}
 	outerMany.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		return choose(hello, many, outerMany)

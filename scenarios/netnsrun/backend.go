@@ -169,19 +169,17 @@ func (r *running) Close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// end ends the processes: first the UEs, which deregister, then the gNBs, and then
-// the rest at once.
+// end ends the processes: first the UEs, which deregister, then the gNBs, the outer
+// relays, which hand their audit records over, and then the rest at once.
 func (r *running) end(ctx context.Context) error {
-	stages := make([][]*role, 3)
+	order := []string{"ue", "gnb", "relay-outer"}
+	stages := make([][]*role, len(order)+1)
 	for _, x := range r.started {
-		switch x.args[0] {
-		case "ue":
-			stages[0] = append(stages[0], x)
-		case "gnb":
-			stages[1] = append(stages[1], x)
-		default:
-			stages[2] = append(stages[2], x)
+		i := slices.Index(order, x.args[0])
+		if i < 0 {
+			i = len(order)
 		}
+		stages[i] = append(stages[i], x)
 	}
 	r.started = nil
 	var errs []error

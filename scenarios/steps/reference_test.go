@@ -19,7 +19,7 @@ var arguments = map[string]any{
 	"register": registerArgs{}, "deregister": deregisterArgs{}, "await": awaitArgs{}, "access": accessArgs{}, "revoke": revokeArgs{},
 	"http": httpArgs{}, "connect": connectArgs{}, "exchange": exchangeArgs{}, "half_close": halfCloseArgs{}, "cut": cutArgs{},
 	"refused": refusedArgs{}, "exec": execArgs{}, "stop": stopArgs{}, "kill": nodeArgs{}, "start": nodeArgs{},
-	"api": apiArgs{}, "certificate": certificateArgs{}, "capture": captureArgs{},
+	"api": apiArgs{}, "certificate": certificateArgs{}, "capture": captureArgs{}, "streams": streamsArgs{},
 }
 
 func yamlNames(t reflect.Type) []string {

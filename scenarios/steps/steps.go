@@ -34,6 +34,7 @@ var verbs = map[string]verb{
 	"api":         compileAPI,
 	"certificate": compileCertificate,
 	"capture":     compileCapture,
+	"streams":     compileStreams,
 	"deregister":  compileDeregister,
 	"await":       compileAwait,
 	"access":      compileAccess,

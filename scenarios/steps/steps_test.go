@@ -17,7 +17,7 @@ func TestWrongArgumentsShowBeforeAnythingRuns(t *testing.T) {
 	const node = `no node is called "nobody" (name a node of the topology: amf, smf, udm, manager, ue, or one of the file's)`
 	const values = ` (there are ${access.NAME.host|port|name}, ${node|client.NAME.address}, ${ue.NAME.address|imsi|sim_id}, ${api.NAME}, ${file.NAME}, ${operator}, ${ca}, ${simreach} and ${dir}; write $${ for a plain ${)`
 	for text, want := range map[string]string{
-		"regster: {}":                                              `5: unknown step "regster" (one of access, api, await, capture, certificate, connect, cut, deregister, exchange, exec, half_close, http, kill, refused, register, revoke, start, stop)`,
+		"regster: {}":                                              `5: unknown step "regster" (one of access, api, await, capture, certificate, connect, cut, deregister, exchange, exec, half_close, http, kill, refused, register, revoke, start, stop, streams)`,
 		"register: {ue: nobody}":                                   `5: no UE is called "nobody" (name one of the ues, or a pattern such as ue-*)`,
 		"register: {}":                                             `5: no UE is called "" (name one of the ues, or a pattern such as ue-*)`,
 		"register: {ue: '[a'}":                                     `5: bad pattern "[a" (a name, or a pattern such as ue-*)`,

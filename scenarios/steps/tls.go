@@ -14,19 +14,9 @@ import (
 // relay's certificate must be the topology's and for the name of the access;
 // certificate names one that a certificate step has made, or is empty.
 func (e *Env) secure(ctx context.Context, c net.Conn, g grant, certificate string) (net.Conn, error) {
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(e.Lab.Trust()) {
-		return nil, errors.Join(errors.New("the topology has no CA"), c.Close())
-	}
-	cfg := &tls.Config{ServerName: g.Host, RootCAs: roots, MinVersion: tls.VersionTLS12}
-	if certificate != "" {
-		file := filepath.Join(e.Scratch, certificate)
-		pair, err := tls.LoadX509KeyPair(file+".pem", file+".key")
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("certificate %s: %w", certificate, err), c.Close())
-		}
-		// Shown whichever CAs the relay asks for: a scenario may want the wrong one.
-		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
+	cfg, err := e.tlsConfig(g, certificate)
+	if err != nil {
+		return nil, errors.Join(err, c.Close())
 	}
 	t := tls.Client(c, cfg)
 	if err := t.HandshakeContext(ctx); err != nil {
@@ -34,4 +24,24 @@ func (e *Env) secure(ctx context.Context, c net.Conn, g grant, certificate strin
 		return nil, fmt.Errorf("TLS handshake: %w", err)
 	}
 	return t, nil
+}
+
+// tlsConfig is what a client of an access trusts and shows: the topology's CA, the name
+// of the access, and a certificate that a step has made, or none.
+func (e *Env) tlsConfig(g grant, certificate string) (*tls.Config, error) {
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(e.Lab.Trust()) {
+		return nil, errors.New("the topology has no CA")
+	}
+	cfg := &tls.Config{ServerName: g.Host, RootCAs: roots, MinVersion: tls.VersionTLS12}
+	if certificate != "" {
+		file := filepath.Join(e.Scratch, certificate)
+		pair, err := tls.LoadX509KeyPair(file+".pem", file+".key")
+		if err != nil {
+			return nil, fmt.Errorf("certificate %s: %w", certificate, err)
+		}
+		// Shown whichever CAs the relay asks for: a scenario may want the wrong one.
+		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
+	}
+	return cfg, nil
 }

@@ -772,6 +772,7 @@ type Opening struct {
 	Tls           bool                   `protobuf:"varint,8,opt,name=tls,proto3" json:"tls,omitempty"`
 	CredentialId  string                 `protobuf:"bytes,9,opt,name=credential_id,json=credentialId,proto3" json:"credential_id,omitempty"`
 	Many          bool                   `protobuf:"varint,10,opt,name=many,proto3" json:"many,omitempty"`
+	Traceparent   string                 `protobuf:"bytes,11,opt,name=traceparent,proto3" json:"traceparent,omitempty"` // of its creation (W3C Trace Context); empty: not traced
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -874,6 +875,13 @@ func (x *Opening) GetMany() bool {
 		return x.Many
 	}
 	return false
+}
+
+func (x *Opening) GetTraceparent() string {
+	if x != nil {
+		return x.Traceparent
+	}
+	return ""
 }
 
 type Close struct {
@@ -1373,7 +1381,8 @@ type ResolveRequest struct {
 	Hit           string                 `protobuf:"bytes,3,opt,name=hit,proto3" json:"hit,omitempty"`       // "address:port" the client connected to, as published
 	Client        string                 `protobuf:"bytes,4,opt,name=client,proto3" json:"client,omitempty"` // "address:port"
 	ConnectionId  string                 `protobuf:"bytes,5,opt,name=connection_id,json=connectionId,proto3" json:"connection_id,omitempty"`
-	Target        string                 `protobuf:"bytes,6,opt,name=target,proto3" json:"target,omitempty"` // the device, on an entry for several
+	Target        string                 `protobuf:"bytes,6,opt,name=target,proto3" json:"target,omitempty"`           // the device, on an entry for several
+	Traceparent   string                 `protobuf:"bytes,7,opt,name=traceparent,proto3" json:"traceparent,omitempty"` // of the access (W3C Trace Context): metadata would be the stream's
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1446,6 +1455,13 @@ func (x *ResolveRequest) GetConnectionId() string {
 func (x *ResolveRequest) GetTarget() string {
 	if x != nil {
 		return x.Target
+	}
+	return ""
+}
+
+func (x *ResolveRequest) GetTraceparent() string {
+	if x != nil {
+		return x.Traceparent
 	}
 	return ""
 }
@@ -2196,7 +2212,7 @@ const file_relay_proto_rawDesc = "" +
 	"\bSnapshot\x126\n" +
 	"\bopenings\x18\x01 \x03(\v2\x1a.simreach.relay.v1.OpeningR\bopenings\">\n" +
 	"\x04Open\x126\n" +
-	"\bopenings\x18\x01 \x03(\v2\x1a.simreach.relay.v1.OpeningR\bopenings\"\xac\x02\n" +
+	"\bopenings\x18\x01 \x03(\v2\x1a.simreach.relay.v1.OpeningR\bopenings\"\xce\x02\n" +
 	"\aOpening\x12\x19\n" +
 	"\bentry_id\x18\x01 \x01(\tR\aentryId\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x124\n" +
@@ -2210,7 +2226,8 @@ const file_relay_proto_rawDesc = "" +
 	"\x03tls\x18\b \x01(\bR\x03tls\x12#\n" +
 	"\rcredential_id\x18\t \x01(\tR\fcredentialId\x12\x12\n" +
 	"\x04many\x18\n" +
-	" \x01(\bR\x04many\"Z\n" +
+	" \x01(\bR\x04many\x12 \n" +
+	"\vtraceparent\x18\v \x01(\tR\vtraceparent\"Z\n" +
 	"\x05Close\x12\x19\n" +
 	"\bentry_id\x18\x01 \x01(\tR\aentryId\x126\n" +
 	"\x06reason\x18\x02 \x01(\x0e2\x1e.simreach.relay.v1.CloseReasonR\x06reason\"8\n" +
@@ -2249,14 +2266,15 @@ const file_relay_proto_rawDesc = "" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x1a9\n" +
 	"\vDeniedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xa1\x01\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xc3\x01\n" +
 	"\x0eResolveRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\tR\asession\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\x04R\x02id\x12\x10\n" +
 	"\x03hit\x18\x03 \x01(\tR\x03hit\x12\x16\n" +
 	"\x06client\x18\x04 \x01(\tR\x06client\x12#\n" +
 	"\rconnection_id\x18\x05 \x01(\tR\fconnectionId\x12\x16\n" +
-	"\x06target\x18\x06 \x01(\tR\x06target\"\x93\x01\n" +
+	"\x06target\x18\x06 \x01(\tR\x06target\x12 \n" +
+	"\vtraceparent\x18\a \x01(\tR\vtraceparent\"\x93\x01\n" +
 	"\x0fResolveResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x120\n" +
 	"\x05route\x18\x02 \x01(\v2\x18.simreach.relay.v1.RouteH\x00R\x05route\x126\n" +

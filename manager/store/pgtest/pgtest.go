@@ -12,6 +12,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -25,6 +26,11 @@ type Server struct {
 	bin string
 	as  *syscall.Credential
 	n   int
+
+	cmd   *exec.Cmd
+	ended chan error    // gets the outcome of cmd
+	log   *bytes.Buffer // of cmd; complete when ended has the outcome
+	down  bool          // after Kill
 }
 
 // Start starts a server, or skips t where there is no PostgreSQL; the feature for
@@ -57,44 +63,108 @@ func Start(t testing.TB) *Server {
 	if out, err := s.command("initdb", "-D", data, "-U", "simreach", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions").CombinedOutput(); err != nil {
 		t.Fatalf("initdb: %v\n%s", err, out)
 	}
-	var log bytes.Buffer
-	server := s.command("postgres", "-D", data, "-k", s.dir, "-c", "listen_addresses=", "-c", "max_connections=50", "-c", "shared_buffers=32MB")
-	server.Stdout, server.Stderr = &log, &log
-	server.SysProcAttr.Pdeathsig = syscall.SIGQUIT // a test that is killed leaves none
-	if err := server.Start(); err != nil {
-		t.Fatalf("postgres: %v", err)
+	if err := s.launch(); err != nil {
+		t.Fatal(err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- server.Wait() }()
 	t.Cleanup(func() {
-		if err := server.Process.Signal(syscall.SIGINT); err != nil { // "fast" shutdown
+		if s.down {
+			return
+		}
+		if err := s.cmd.Process.Signal(syscall.SIGINT); err != nil { // "fast" shutdown
 			t.Errorf("stop PostgreSQL: %v", err)
 		}
-		if err := <-ended; err != nil {
-			t.Errorf("PostgreSQL: %v\n%s", err, &log)
+		if err := <-s.ended; err != nil {
+			t.Errorf("PostgreSQL: %v\n%s", err, s.log)
 		}
 	})
-	s.await(t, ended, &log)
+	if err := s.await(); err != nil {
+		t.Fatal(err)
+	}
 	return s
 }
 
-// await returns when the server answers.
-func (s *Server) await(t testing.TB, ended chan error, log *bytes.Buffer) {
+// launch starts the server's process.
+func (s *Server) launch() error {
+	s.log, s.ended = new(bytes.Buffer), make(chan error, 1)
+	s.cmd = s.command("postgres", "-D", filepath.Join(s.dir, "data"), "-k", s.dir, "-c", "listen_addresses=", "-c", "max_connections=50", "-c", "shared_buffers=32MB")
+	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
+	s.cmd.SysProcAttr.Pdeathsig = syscall.SIGQUIT // a test that is killed leaves none
+	if err := s.cmd.Start(); err != nil {
+		s.down = true
+		return fmt.Errorf("postgres: %w", err)
+	}
+	s.down = false
+	cmd, ended := s.cmd, s.ended
+	go func() { ended <- cmd.Wait() }()
+	return nil
+}
+
+// Kill is kill -9 of the server with all its processes.
+func (s *Server) Kill(t testing.TB) {
 	t.Helper()
+	var children []int
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", s.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, field := range strings.Fields(string(b)) {
+			pid, err := strconv.Atoi(field)
+			if err != nil {
+				t.Fatalf("%s: %v", f, err)
+			}
+			children = append(children, pid)
+		}
+	}
+	if err := s.cmd.Process.Kill(); err != nil {
+		t.Fatalf("kill PostgreSQL: %v", err)
+	}
+	for _, pid := range children {
+		_ = syscall.Kill(pid, syscall.SIGKILL) // it ends without its parent, too
+	}
+	<-s.ended
+	s.down = true
+}
+
+// Restart starts a server that was killed again, on its data, and returns when it
+// answers.
+func (s *Server) Restart(t testing.TB) {
+	t.Helper()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	var err error
+	for range 100 { // it refuses while a process of the one before is not quite gone
+		if err = s.launch(); err != nil {
+			break
+		}
+		if err = s.await(); err == nil {
+			return
+		}
+		<-tick.C
+	}
+	t.Fatal(err)
+}
+
+// await returns when the server answers; an error says that it has ended.
+func (s *Server) await() error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for range 600 {
 		select {
-		case err := <-ended:
-			ended <- err
-			t.Fatalf("PostgreSQL ended: %v\n%s", err, log)
+		case err := <-s.ended:
+			s.down = true
+			return fmt.Errorf("PostgreSQL ended: %w\n%s", err, s.log)
 		case <-tick.C:
 		}
 		if s.command("pg_isready", "-q", "-h", s.dir).Run() == nil {
-			return
+			return nil
 		}
 	}
-	t.Fatal("PostgreSQL does not answer")
+	return errors.New("PostgreSQL does not answer")
 }
 
 // Database makes an empty database and returns its URL.

@@ -1,0 +1,3 @@
+package faulttest_test
+
+import _ "pgregory.net/rapid"
