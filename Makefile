@@ -15,11 +15,11 @@ build: ## build bin/simreach
 test: ## all tests that need no root, with the race detector
 	go test -race -skip '^TestRoot' ./...
 	@# The race detector allocates by itself: what costs no allocation is shown without it.
-	go test -run 'Alloca' -skip '^TestRoot' ./internal/dgram ./internal/wire/gtpu ./nf/upf/datapath ./ue/airlink ./ue/gnb
+	go test -run 'Alloca' -skip '^TestRoot' ./internal/dgram ./internal/wire/gtpu ./nf/upf/datapath ./relay ./ue/airlink ./ue/gnb
 
 .PHONY: test-root
 test-root: ## tests that need root: namespaces, TUN, raw sockets, user-mode Linux
-	SIMREACH_REQUIRE="$${SIMREACH_REQUIRE-netns,tun,sctp,uml,tshark,programs}" go test -race -count=1 -run '^TestRoot' ./...
+	SIMREACH_REQUIRE="$${SIMREACH_REQUIRE-netns,tun,sctp,uml,tshark,programs,postgres,ebpf}" go test -race -count=1 -run '^TestRoot' ./...
 
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck and the architecture rules
@@ -36,10 +36,20 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 bench: ## Go benchmarks of the packet paths
 	go test -run '^$$' -bench . -benchmem ./internal/... ./nf/... ./relay/... ./bench
 
+.PHONY: bench-relay
+bench-relay: build ## our relays beside HAProxy, nginx, io.Copy and no relay (root, 10 minutes); results in out/
+	mkdir -p $(OUT)
+	bin/simreach bench relay --json --plot $(OUT)/bench-relay.svg >$(OUT)/bench-relay.json
+
+.PHONY: bench-manager
+bench-manager: build ## the manager at 50,000 entries and 100,000 subscribers; results in out/
+	mkdir -p $(OUT)
+	bin/simreach bench manager --json >$(OUT)/bench-manager.json
+
 .PHONY: scenario
 scenario: build ## the scenario library on every backend this machine offers; results in out/
 	bin/simreach run --backend all --out $(OUT) scenarios/library/*.yaml
 
 .PHONY: generate
-generate: ## regenerate committed code (needs protoc)
+generate: ## regenerate committed code (needs protoc, and clang 14 with libbpf-dev and llvm)
 	go generate ./...

@@ -129,9 +129,7 @@ func (a *accounts) run(ctx context.Context) {
 func (a *accounts) flush(ctx context.Context) {
 	a.mu.Lock()
 	used := a.used
-	if len(used) > 0 {
-		a.used = map[string]time.Time{}
-	}
+	a.used = map[string]time.Time{}
 	a.mu.Unlock()
 	if len(used) > 0 {
 		if err := a.store.UseAuthKeys(ctx, used); err != nil {

@@ -118,9 +118,17 @@ func (rs *RelaySession) ID() string { return rs.id }
 // Relay returns what the relay said about itself.
 func (rs *RelaySession) Relay() Relay { return rs.relay }
 
-// Keys returns the keys that check tickets.
-func (rs *RelaySession) Keys() []VerificationKey {
-	return []VerificationKey{rs.svc.signer.Load().verificationKey()}
+// Keys returns the keys that check tickets for the relay's process: an inner relay's has
+// some, an outer one's has none.
+func (rs *RelaySession) Keys() []TicketKey {
+	if rs.relay.Kind != InnerRelay {
+		return nil
+	}
+	key, err := rs.svc.signer.Load().ticketKey(rs.relay.ID, rs.relay.Instance)
+	if err != nil { // only for keys of some kilobytes
+		return nil
+	}
+	return []TicketKey{key}
 }
 
 // Done is closed when the session ends.

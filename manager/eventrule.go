@@ -184,14 +184,16 @@ func (s *Service) happened(ctx context.Context, triggers ...trigger) {
 	}
 	handlers, err := s.store.ActiveHandlers(ctx, targets)
 	if err != nil {
-		s.log.Error("event handlers not judged", "error", err)
+		if ctx.Err() == nil {
+			s.log.Error("event handlers not judged", "error", err)
+		}
 		return
 	}
 	if len(handlers) == 0 {
 		return
 	}
 	for _, t := range triggers {
-		if err := s.judge(ctx, t, handlers); err != nil {
+		if err := s.judge(ctx, t, handlers); err != nil && ctx.Err() == nil {
 			s.log.Error("event handlers not judged", "supi", t.sim.IMSI.SUPI(), "error", err)
 		}
 	}

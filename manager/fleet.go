@@ -86,6 +86,13 @@ func (f *fleet) serves(rs *RelaySession) {
 	}
 }
 
+// replacesLocked reports whether rs is of another process than one that serves.
+func (f *fleet) replacesLocked(rs *RelaySession) bool {
+	return rs.before != nil || slices.ContainsFunc(f.others, func(a RelayAttachment) bool {
+		return a.key() == rs.key() && a.Relay.Instance != rs.relay.Instance && !a.Relay.Draining
+	})
+}
+
 // supersedeLocked tells the process that rs replaces to finish: not earlier, because
 // clients that come until rs serves need somebody who accepts them.
 func (f *fleet) supersedeLocked(rs *RelaySession) {
@@ -214,6 +221,7 @@ func (f *fleet) learn(self string, all []RelayAttachment) {
 		default: // another process, which serves already
 			rs.draining = true
 			delete(f.byRelay, a.key())
+			f.supersedeLocked(rs)
 			_, _ = f.enqueueLocked(rs, Command{Kind: CommandDrain}, nil) // as in supersedeLocked
 		}
 	}
@@ -231,9 +239,8 @@ func (f *fleet) attachments(now time.Time) []RelayAttachment {
 			Opened: st.Opened, Closed: st.Closed, Up: st.Up, Down: st.Down, Rate: st.Rate,
 		}
 		a.Relay.Live = st.Live
-		// To other managers a relay that does not serve yet is no better than one that
-		// does not any more.
-		a.Relay.Draining = st.Draining || !rs.serving
+		// Until it serves, other managers shall use the process that it replaces.
+		a.Relay.Draining = st.Draining || !rs.serving && f.replacesLocked(rs)
 		out = append(out, a)
 	}
 	slices.SortFunc(out, func(a, b RelayAttachment) int { return cmp.Compare(a.Session, b.Session) }) // by age

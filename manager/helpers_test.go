@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -184,6 +185,13 @@ func (f *fakeRelay) run(ctx context.Context) error {
 			f.Acknowledge(ack)
 		}
 	}
+}
+
+// told reports whether a command has come.
+func (f *fakeRelay) told(kind manager.CommandKind) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.ContainsFunc(f.log, func(c manager.Command) bool { return c.Kind == kind })
 }
 
 func (f *fakeRelay) with(change func(*fakeRelay)) {

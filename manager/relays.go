@@ -269,8 +269,9 @@ func (r Route) Allows(addr netip.Addr) bool {
 	return false
 }
 
-// VerificationKey is a public Ed25519 key that checks tickets.
-type VerificationKey struct {
+// TicketKey is what one process of an inner relay checks its tickets with, a secret
+// between it and the manager.
+type TicketKey struct {
 	ID  string
-	Key []byte // 32 bytes
+	Key []byte // of HMAC-SHA256, 32 bytes
 }

@@ -172,6 +172,8 @@ type SIM struct {
 	Previous *SessionStatus `json:"previous,omitempty"`
 	// BaseAMBR is the session AMBR that the core gave before a speed class limited it.
 	BaseAMBR ident.AMBR `json:"baseAmbr,omitzero"`
+	// BaseOf is the ID of the session that BaseAMBR was seen in, or was given back to.
+	BaseOf string `json:"baseOf,omitempty"`
 
 	// Version grows with every change that the core must learn; Dirty is whether it
 	// has yet to learn one.

@@ -198,9 +198,16 @@ func (s *Service) setSpeedClass(ctx context.Context, op OperatorID, ref SIMRef, 
 		return SIMResult{}, NewError(CodeBadSpeedClass, speedClassNames(s.sims.classes))
 	}
 	return s.changeSIM(ctx, op, ref, depth, func(sim *SIM) error {
-		// What the core gave by itself is wanted again when the class sets no limit.
-		if s.sims.classes[sim.SpeedClass] == (ident.AMBR{}) && sim.Session != nil {
-			sim.BaseAMBR = sim.Session.AMBR
+		// What the core gave by itself is wanted again when the class sets no limit. A
+		// session that was limited before may be reported with that limit for a moment
+		// longer: what it had at first counts.
+		limited := func(c SpeedClass) bool { return s.sims.classes[c] != ident.AMBR{} }
+		switch st := sim.Session; {
+		case st == nil || st.ID == sim.BaseOf:
+		case !limited(sim.SpeedClass):
+			sim.BaseAMBR, sim.BaseOf = st.AMBR, st.ID
+		case !limited(class):
+			sim.BaseOf = st.ID
 		}
 		sim.SpeedClass = class
 		return nil

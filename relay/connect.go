@@ -20,6 +20,8 @@ import (
 //	Host: 10.60.0.7:22
 //	Proxy-Authorization: Bearer <ticket>
 //
+// and a Traceparent (W3C Trace Context) where the access is traced.
+//
 // After the empty line of a 200 answer the connection carries the device's bytes.
 // Any other answer has the reason in X-Simreach-Error, and the connection ends.
 
@@ -40,6 +42,9 @@ var (
 type Request struct {
 	Target netip.AddrPort // the device
 	Ticket string
+	// Trace is a W3C traceparent, which Connect sends as it is. ReadRequest does not
+	// check it. Empty: the access is not traced.
+	Trace string
 }
 
 // Connect asks the inner relay behind c for a connection (R15). When it returns
@@ -65,6 +70,9 @@ func (r Request) head() string {
 	head := fmt.Sprintf("CONNECT %[1]s HTTP/1.1\r\nHost: %[1]s\r\n", r.Target)
 	if r.Ticket != "" {
 		head += "Proxy-Authorization: Bearer " + r.Ticket + "\r\n"
+	}
+	if r.Trace != "" {
+		head += "Traceparent: " + r.Trace + "\r\n"
 	}
 	return head + "\r\n"
 }
@@ -118,7 +126,7 @@ func parseRequest(head []byte) (Request, error) {
 	if len(auth) > 1 {
 		return bad("several Proxy-Authorization headers")
 	}
-	r := Request{Target: target}
+	r := Request{Target: target, Trace: h.Header.Get("Traceparent")}
 	if len(auth) == 1 {
 		scheme, ticket, ok := strings.Cut(auth[0], " ")
 		if !ok || !strings.EqualFold(scheme, "Bearer") {

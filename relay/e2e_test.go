@@ -14,6 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/simreach/simreach/internal/ident"
 	"github.com/simreach/simreach/manager"
 	"github.com/simreach/simreach/manager/api"
@@ -120,6 +123,15 @@ type chain struct {
 	inner            map[string]*inner.Relay
 	api              *api.Client
 	device           net.Listener
+	metrics          prometheus.Registerer                     // nil: none
+	traces           func(service string) trace.TracerProvider // nil: none
+}
+
+func (c *chain) tracesOf(service string) trace.TracerProvider {
+	if c.traces == nil {
+		return nil
+	}
+	return c.traces(service)
 }
 
 func listen(t *testing.T, addr string) net.Listener {
@@ -158,11 +170,11 @@ func (c *chain) startManager() {
 		Operators:   []manager.OperatorConfig{{ID: operator, AuthKeys: []manager.AuthKeyConfig{{ID: "keyId-e2e", Hash: keyHash()}}}},
 		Subscribers: []manager.SubscriberConfig{{IMSI: imsi, OperatorID: operator}},
 		InnerRelays: []manager.InnerRelayConfig{{ID: "inner1", UPFs: []string{"upf1"}}, {ID: "inner2", UPFs: []string{"upf2"}}},
-	}, manager.Deps{Store: st, Directory: c.dir}))
+	}, manager.Deps{Store: st, Directory: c.dir, Metrics: c.metrics, Traces: c.tracesOf("manager")}))
 	rl, al := listen(t, cmp.Or(c.rpcAddr, "127.0.0.1:0")), listen(t, cmp.Or(c.apiAddr, "127.0.0.1:0"))
 	c.rpcAddr, c.apiAddr = rl.Addr().String(), al.Addr().String()
 	rs := must[*rpc.Server](t)(rpc.NewServer(rpc.ServerConfig{Secret: secret}, rpc.ServerDeps{Listener: rl, Manager: svc}))
-	as := must[*api.Server](t)(api.New(api.Config{}, api.Deps{Listener: al, Manager: svc}))
+	as := must[*api.Server](t)(api.New(api.Config{}, api.Deps{Listener: al, Manager: svc, Metrics: c.metrics, Traces: c.tracesOf("manager")}))
 	c.mgr = newProcess(t)
 	c.mgr.done = append(c.mgr.done, func() { st.Close() })
 	c.mgr.run(svc, rs, as)
@@ -178,7 +190,7 @@ func (c *chain) startInner(id, addr string) {
 		Relay: manager.Relay{ID: manager.RelayID(id), Kind: manager.InnerRelay, Address: published},
 	}))
 	in := must[*inner.Relay](t)(inner.New(inner.Config{ID: id, DialTimeout: time.Second}, inner.Deps{
-		Listener: l, Control: ctl,
+		Listener: l, Control: ctl, Metrics: c.metrics, Traces: c.tracesOf("relay-inner"),
 		Dial: func(ctx context.Context, a netip.AddrPort) (net.Conn, error) {
 			var d net.Dialer
 			return d.DialContext(ctx, "tcp", a.String())
@@ -194,16 +206,19 @@ func (c *chain) startOuter() {
 	t := c.t
 	cfg := outer.Config{ID: "outer1", Address: netip.MustParseAddr("127.0.0.2")}
 	ctl := must[*rpc.Client](t)(rpc.NewClient(rpc.ClientConfig{Manager: c.rpcAddr, Secret: secret}, rpc.ClientDeps{Relay: cfg.Relay()}))
-	c.outer = must[*outer.Relay](t)(outer.New(cfg, outer.Deps{Control: ctl, Resolver: ctl}))
+	c.outer = must[*outer.Relay](t)(outer.New(cfg, outer.Deps{Control: ctl, Resolver: ctl, Metrics: c.metrics, Traces: c.tracesOf("relay-outer")}))
 	c.out = newProcess(t)
 	c.out.run(ctl, c.outer)
 	ready(t, c.outer)
 }
 
-func newChain(t *testing.T) *chain {
+func newChain(t *testing.T, change ...func(*chain)) *chain {
 	c := &chain{
 		t: t, dir: &directory{at: map[ident.IMSI]manager.Attachment{}}, storePath: filepath.Join(t.TempDir(), "manager.db"),
 		in: map[string]*process{}, inner: map[string]*inner.Relay{},
+	}
+	for _, f := range change {
+		f(c)
 	}
 	c.startManager()
 	c.startInner("inner1", "127.0.0.3:0")

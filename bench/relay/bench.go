@@ -24,6 +24,8 @@ type Options struct {
 	// Only measures these cases (bulk-1, bulk-16, connect, pingpong, idle, tls-up,
 	// tls-down, tls-handshake, tls-resumed). Empty: all.
 	Only []string
+	// Variants takes only these (routed, haproxy, nginx, io.Copy, ours). Empty: all.
+	Variants []string
 	// Progress is told what is measured now. nil: nobody.
 	Progress func(what string)
 }
@@ -94,6 +96,11 @@ func Run(ctx context.Context, o Options) (r result.Report, err error) {
 			return r, fmt.Errorf("unknown case %q", name)
 		}
 	}
+	for _, name := range o.Variants {
+		if name != "routed" && name != "ours" && !slices.ContainsFunc(peers, func(p peer) bool { return p.name == name }) {
+			return r, fmt.Errorf("unknown variant %q", name)
+		}
+	}
 	dir, err := os.MkdirTemp("", "simreach-bench-")
 	if err != nil {
 		return r, err
@@ -142,8 +149,14 @@ func (r *run) startAll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.variants = []*variant{routed()}
+	wanted := func(name string) bool { return len(r.Variants) == 0 || slices.Contains(r.Variants, name) }
+	if wanted("routed") {
+		r.variants = append(r.variants, routed())
+	}
 	for _, p := range peers {
+		if !wanted(p.name) {
+			continue
+		}
 		if _, err := p.find(); err != nil {
 			r.report.Absent = append(r.report.Absent, p.name)
 			continue
@@ -154,6 +167,9 @@ func (r *run) startAll(ctx context.Context) error {
 			return err
 		}
 		r.variants = append(r.variants, v)
+	}
+	if !wanted("ours") {
+		return nil
 	}
 	r.say("starting ours")
 	v, err := ours(ctx, r.topology, r.dir, self, cert)

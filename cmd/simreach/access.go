@@ -119,7 +119,7 @@ func table(w io.Writer, head string, rows [][]string) error {
 // clock is how times are printed, in the local time zone.
 const clock = "2006-01-02 15:04:05"
 
-func at(ms int64, layout string) string { return time.UnixMilli(ms).Local().Format(layout) }
+func localTime(ms int64, layout string) string { return time.UnixMilli(ms).Local().Format(layout) }
 
 // endpoint reads "address:port".
 func endpoint(s string) (netip.AddrPort, error) {

@@ -266,7 +266,7 @@ func (c *connector) giveBack(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patienceEnd)
 	defer cancel()
 	if err := c.session.Delete(ctx, a); err != nil && !errors.Is(err, manager.CodeUnknownEntry) {
-		return fmt.Errorf("the access %s was not given back, it ends at %s: %w", a, at(c.made.ExpiredTime, clock), err)
+		return fmt.Errorf("the access %s was not given back, it ends at %s: %w", a, localTime(c.made.ExpiredTime, clock), err)
 	}
 	return nil
 }
@@ -311,7 +311,7 @@ func (c *connector) inOut(ctx context.Context, to reach) error {
 		return err
 	}
 	defer local.release()
-	return c.explain(ctx, begin, from(remote, join(ctx, local, remote)))
+	return c.explain(ctx, begin, withPort(remote, join(ctx, local, remote)))
 }
 
 // forward serves local ports. That ctx ends is no error, that the access expires is one.

@@ -280,7 +280,7 @@ func (o *accessOptions) printMappings(cmd *cobra.Command, ms []api.ExtendedMappi
 		if m.TLSRequired {
 			secure = "yes"
 		}
-		rows[i] = []string{m.Endpoint, m.Hostname, devicesOf(m), at(m.ExpiredTime, clock), secure, strings.Join(m.Source.IPRanges, ",")}
+		rows[i] = []string{m.Endpoint, m.Hostname, devicesOf(m), localTime(m.ExpiredTime, clock), secure, strings.Join(m.Source.IPRanges, ",")}
 	}
 	return table(w, "ENDPOINT HOST DEVICE UNTIL TLS FROM", rows)
 }

@@ -35,7 +35,7 @@ func direct(endpoint string, t *tls.Config) reach {
 		over := tls.Client(c, t)
 		if err := over.HandshakeContext(ctx); err != nil {
 			relay.Abort(c)
-			return nil, from(conn{over}, fmt.Errorf("TLS handshake with %s: %w", endpoint, err))
+			return nil, withPort(conn{over}, fmt.Errorf("TLS handshake with %s: %w", endpoint, err))
 		}
 		return conn{over}, nil
 	}
@@ -53,8 +53,8 @@ func (e *portError) Error() string { return e.err.Error() }
 // Unwrap returns the failure.
 func (e *portError) Unwrap() error { return e.err }
 
-// from adds p's local port to a failure of it.
-func from(p party, err error) error {
+// withPort adds p's local port to a failure of it.
+func withPort(p party, err error) error {
 	if c, ok := p.(conn); ok && err != nil {
 		if a, ok := c.LocalAddr().(*net.TCPAddr); ok {
 			return &portError{a.Port, err}
@@ -162,7 +162,7 @@ func (f *forward) serve(ctx context.Context, c *net.TCPConn) {
 	if err != nil {
 		relay.Abort(c)
 	} else {
-		err = from(remote, join(ctx, conn{c}, remote))
+		err = withPort(remote, join(ctx, conn{c}, remote))
 	}
 	cut, ok := errors.AsType[*cutError](err)
 	if err == nil || ctx.Err() != nil || ok && cut.side == sideLocal {

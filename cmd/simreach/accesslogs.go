@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -18,8 +19,8 @@ import (
 // records in batches, those of one later than those of another.
 const overlap = time.Minute
 
-// logReader reads one of the logs. E is an entry of it, which must be comparable as
-// JSON: an entry that was seen is not printed again.
+// logReader reads one of the logs, whose entries are E. Entries that are the same as
+// JSON are one.
 type logReader[E any] struct {
 	page func(context.Context, api.LogQuery) ([]E, string, error)
 	time func(E) int64 // milliseconds since 1970
@@ -43,7 +44,7 @@ func logCommand[E any](o *accessOptions, cmd *cobra.Command, reader func(*sessio
 			return err
 		}
 		if f.limit < 1 || f.interval <= 0 || f.since < 0 {
-			return fmt.Errorf("--limit and --interval must be positive, --since must not be negative")
+			return errors.New("--limit and --interval must be positive, --since must not be negative")
 		}
 		q := api.LogQuery{IMSI: string(imsi)}
 		if f.since > 0 {
@@ -171,7 +172,7 @@ func accessLog(o *accessOptions) *cobra.Command {
 			page: s.AuditLog,
 			time: func(r api.AuditRecord) int64 { return r.CreatedAt },
 			line: func(r api.AuditRecord) string {
-				text := fmt.Sprintf("%s %-9s", at(r.CreatedAt, millis), r.Type)
+				text := fmt.Sprintf("%s %-9s", localTime(r.CreatedAt, millis), r.Type)
 				if r.Direction == nil {
 					return text
 				}
@@ -191,7 +192,7 @@ func accessErrors(o *accessOptions) *cobra.Command {
 			time: func(e api.LogEntry) int64 { return e.Time },
 			line: func(e api.LogEntry) string {
 				b := e.Body
-				return fmt.Sprintf("%s %-9s %s %s %s (%s)", at(e.Time, millis), b.Type, b.Code, ends(b.Direction), b.Message, b.Cause)
+				return fmt.Sprintf("%s %-9s %s %s %s (%s)", localTime(e.Time, millis), b.Type, b.Code, ends(b.Direction), b.Message, b.Cause)
 			},
 		}
 	})
@@ -202,11 +203,11 @@ func ends(d *api.Direction) string {
 	if d == nil {
 		return "-"
 	}
-	return end(d.SourceIPAddress, d.SourcePort) + " -> " + end(d.DestinationIPAddress, d.DestinationPort)
+	return hostPort(d.SourceIPAddress, d.SourcePort) + " -> " + hostPort(d.DestinationIPAddress, d.DestinationPort)
 }
 
-// end prints "address:port", with a star for an address that is not known.
-func end(address string, port int) string {
+// hostPort prints "address:port", with a star for an address that is not known.
+func hostPort(address string, port int) string {
 	a, err := netip.ParseAddr(address)
 	if err != nil {
 		return fmt.Sprintf("*:%d", port)

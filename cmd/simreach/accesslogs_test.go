@@ -144,3 +144,36 @@ func TestAccessLogFollow(t *testing.T) {
 		t.Errorf("Ctrl-C: %v; want that to be no error", err)
 	}
 }
+
+func TestAccessLogPages(t *testing.T) {
+	var asked []int
+	r := logReader[int]{page: func(_ context.Context, q api.LogQuery) ([]int, string, error) {
+		asked = append(asked, q.Limit)
+		n := 9 // the newest
+		if q.After != "" {
+			fmt.Sscan(q.After, &n)
+			n--
+		}
+		if n == 0 {
+			return nil, "", nil
+		}
+		page := []int{n, n - 1}[:min(2, q.Limit, n)]
+		last := page[len(page)-1]
+		if last == 1 {
+			return page, "", nil
+		}
+		return page, fmt.Sprint(last), nil
+	}}
+	for _, c := range []struct {
+		limit int
+		want  string
+	}{{3, "[7 8 9]"}, {4, "[6 7 8 9]"}, {100, "[1 2 3 4 5 6 7 8 9]"}} {
+		got, err := r.newest(t.Context(), api.LogQuery{}, c.limit)
+		if err != nil || fmt.Sprint(got) != c.want {
+			t.Errorf("the newest %d: %v, %v; want %s", c.limit, got, err, c.want)
+		}
+	}
+	if asked[0] != 3 || asked[1] != 1 {
+		t.Errorf("pages of %v; want no more asked for than is wanted", asked)
+	}
+}

@@ -73,6 +73,7 @@ func benchRelayCommand() *cobra.Command {
 	cmd.Flags().IntVar(&o.Rounds, "rounds", 5, "interleaved rounds")
 	cmd.Flags().BoolVar(&o.Quick, "quick", false, "short measurements: to see that it works, not to compare")
 	cmd.Flags().StringSliceVar(&o.Only, "only", nil, "only these cases")
+	cmd.Flags().StringSliceVar(&o.Variants, "variants", nil, "only these of routed, haproxy, nginx, io.Copy and ours")
 	out.flags(cmd)
 	return cmd
 }

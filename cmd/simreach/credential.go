@@ -92,9 +92,9 @@ func listCredentials(o *accessOptions) *cobra.Command {
 				for i, c := range cs {
 					revoked := "no"
 					if c.RevokedAt != nil {
-						revoked = at(*c.RevokedAt, clock)
+						revoked = localTime(*c.RevokedAt, clock)
 					}
-					rows[i] = []string{c.CredentialID, at(c.CreatedAt, clock), revoked, strconv.Itoa(len(c.RevokedSerials)), c.Name}
+					rows[i] = []string{c.CredentialID, localTime(c.CreatedAt, clock), revoked, strconv.Itoa(len(c.RevokedSerials)), c.Name}
 				}
 				return table(cmd.OutOrStdout(), "ID CREATED REVOKED SERIALS NAME", rows)
 			})

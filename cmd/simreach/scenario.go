@@ -29,7 +29,7 @@ func rootCommand() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(runCommand(), upCommand(), execCommand(), cleanCommand(), checkCommand(), benchCommand(), accessCommand())
+	root.AddCommand(runCommand(), upCommand(), execCommand(), cleanCommand(), checkCommand(), benchCommand(), accessCommand(), relayCommand())
 	root.AddCommand(roleCommands()...)
 	return root
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/simreach/simreach/relay/audit"
 	"github.com/simreach/simreach/relay/inner"
 	"github.com/simreach/simreach/relay/outer"
+	"github.com/simreach/simreach/relay/ports"
 )
 
 // Inner is the configuration of the relay-inner role.
@@ -28,6 +29,9 @@ type Inner struct {
 	// Dial connects to devices; nil means the kernel's network. A starter in the
 	// same process may put a userspace stack here.
 	Dial func(ctx context.Context, device netip.AddrPort) (net.Conn, error) `yaml:"-"`
+	// Ping reaches devices with ICMP echo requests as Dial does with TCP; nil means the
+	// kernel's network.
+	Ping func(ctx context.Context, q inner.PingRequest) (inner.PingResult, error) `yaml:"-"`
 	// Telemetry is how the process can be watched. Empty: not at all.
 	Telemetry telemetry.Config `yaml:"telemetry"`
 }
@@ -61,7 +65,7 @@ func (c *Inner) run(ctx context.Context, log *slog.Logger, tel *telemetry.Teleme
 	if err != nil {
 		return err
 	}
-	l, err := listen(ctx, at)
+	l, err := ports.ListenShared(ctx, at) // a next process may take over
 	if err != nil {
 		return err
 	}
@@ -72,13 +76,18 @@ func (c *Inner) run(ctx context.Context, log *slog.Logger, tel *telemetry.Teleme
 			return d.DialContext(ctx, "tcp", device.String())
 		}
 	}
+	ping := c.Ping
+	if ping == nil {
+		ping = inner.KernelPing
+	}
 	r, err := inner.New(c.Relay, inner.Deps{
-		Log: log, Listener: l, Dial: dial, Control: control, TLS: secure, Metrics: tel.Registerer(), Traces: tel.Traces(),
+		Log: log, Listener: l, Attached: control.Ready(), Dial: dial, Ping: ping, Control: control, TLS: secure, Metrics: tel.Registerer(), Traces: tel.Traces(),
 	})
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
-	return serve(ctx, ready, control, r, reporter{r, control})
+	// While the relay drains, the manager still has its say.
+	return serveInOrder(ctx, ready, r, newInnerOrders(log, control, r), reporter{r, control}, control)
 }
 
 func (c *Inner) control(log *slog.Logger, r manager.Relay) (*rpc.Client, error) {

@@ -96,7 +96,7 @@ func (r reporter) Run(ctx context.Context) error {
 
 func (r reporter) load(now time.Time) manager.RelayLoad {
 	s := r.relay.Status()
-	l := manager.RelayLoad{Live: s.Live, Opened: s.Relayed, Accepted: s.Relayed, Denied: s.Refused, Up: s.Up, Down: s.Down, At: now}
+	l := manager.RelayLoad{Live: s.Live, Opened: s.Relayed, Accepted: s.Relayed, Denied: s.Refused, Up: s.Up, Down: s.Down, Draining: s.Draining, At: now}
 	for _, n := range s.Refused {
 		l.Accepted += n
 	}
@@ -105,5 +105,5 @@ func (r reporter) load(now time.Time) manager.RelayLoad {
 
 // changedLoad compares what a reporter tells. Whatever was refused was accepted before.
 func changedLoad(a, b manager.RelayLoad) bool {
-	return a.Live != b.Live || a.Opened != b.Opened || a.Accepted != b.Accepted || a.Up != b.Up || a.Down != b.Down
+	return a.Live != b.Live || a.Opened != b.Opened || a.Accepted != b.Accepted || a.Up != b.Up || a.Down != b.Down || a.Draining != b.Draining
 }

@@ -79,7 +79,7 @@ type server struct {
 	logs     *logs         // all that was logged
 }
 
-func start(t *testing.T, relay bool) *server {
+func start(t *testing.T, relay bool, change ...func(*manager.Config)) *server {
 	t.Helper()
 	logged := &logs{}
 	log := slog.New(slog.NewTextHandler(logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -88,7 +88,7 @@ func start(t *testing.T, relay bool) *server {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { st.Close() })
-	m, err := manager.New(manager.Config{
+	cfg := manager.Config{
 		Operators: []manager.OperatorConfig{
 			{ID: "OP0000000001", Email: "a@example.com", PasswordHash: hash(), AuthKeys: []manager.AuthKeyConfig{{ID: "keyId-1", Hash: hash()}}},
 			{ID: "OP0000000002", AuthKeys: []manager.AuthKeyConfig{{ID: "keyId-2", Hash: hash()}}},
@@ -97,7 +97,11 @@ func start(t *testing.T, relay bool) *server {
 			{IMSI: imsi1, SIMID: sim1, OperatorID: "OP0000000001"},
 			{IMSI: imsi2, OperatorID: "OP0000000002"},
 		},
-	}, manager.Deps{Log: log, Store: st, Directory: nowhere{}})
+	}
+	for _, f := range change {
+		f(&cfg)
+	}
+	m, err := manager.New(cfg, manager.Deps{Log: log, Store: st, Directory: nowhere{}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -70,6 +70,7 @@ type Registration struct {
 
 // SessionStatus is a session that exists or existed.
 type SessionStatus struct {
+	AMBR                    *AMBR      `json:"ambr,omitempty"` // an extension
 	Cell                    *Cell      `json:"cell"`
 	CreatedTime             *int64     `json:"createdTime,omitempty"`
 	DeletedTime             *int64     `json:"deletedTime,omitempty"`
@@ -87,6 +88,13 @@ type SessionStatus struct {
 	UEIPAddress             string     `json:"ueIpAddress"`
 	UPF                     string     `json:"upf,omitempty"` // an extension
 	VPGID                   *string    `json:"vpgId"`
+}
+
+// AMBR is the most that a session may carry, bit/s (session AMBR, TS 23.501 clause
+// 5.7.1.6).
+type AMBR struct {
+	Uplink   uint64 `json:"uplink"`
+	Downlink uint64 `json:"downlink"`
 }
 
 // Placement is where a session's user plane stands.
@@ -224,6 +232,9 @@ func sessionStatus(sim manager.SIM, s *manager.SessionStatus) SessionStatus {
 		return out
 	}
 	out.Cell, out.IMEI, out.LastUpdatedAt, out.UPF = cell(s.Location), s.IMEI(), s.Updated.UnixMilli(), s.UPF
+	if s.AMBR != (ident.AMBR{}) {
+		out.AMBR = &AMBR{Uplink: s.AMBR.Uplink, Downlink: s.AMBR.Downlink}
+	}
 	out.SessionID, out.CreatedTime, out.DeletedTime = orNil(s.ID), millis(s.Created), millis(s.Deleted)
 	out.Placement = &Placement{InfrastructureProvider: "simreach", Region: "default"}
 	if a := s.Reach(); a.IsValid() {

@@ -92,7 +92,7 @@ func identifiers(t *testing.T, s *server) (ids, shared map[string]string) {
 			"handler_id":    s.made(t, "POST", "/v1/event_handlers", handler, "handlerId"),
 			"credential_id": s.made(t, "POST", "/v1/simreach/credentials", string(must(json.Marshal(map[string]string{"name": "credential of one", "caCertificate": caPEM(t)}))), "credentialId"),
 		}, map[string]string{
-			"tag_name": "name", "namespace": "SoracomAir", "name": "k", "contract_name": "napter", "resource_summary_type": "simsPerStatus",
+			"tag_name": "name", "namespace": "SoracomAir", "name": "k", "contract_name": "napter", "relay_id": "outer1", "resource_summary_type": "simsPerStatus",
 		}
 }
 

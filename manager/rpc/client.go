@@ -110,9 +110,9 @@ func (c *Client) Ready() <-chan struct{} { return c.ready }
 // relay: tickets name it.
 func (c *Client) Instance() string { return c.relay.Instance }
 
-// VerificationKey returns the manager's public Ed25519 key with an ID. The keys of
-// the last attachment stay known while the manager is away.
-func (c *Client) VerificationKey(id string) ([]byte, bool) {
+// TicketKey returns the key with an ID that checks tickets for this process of an inner
+// relay. The keys of the last attachment stay known while the manager is away.
+func (c *Client) TicketKey(id string) ([]byte, bool) {
 	keys := c.keys.Load()
 	if keys == nil {
 		return nil, false
@@ -297,7 +297,7 @@ func (c *Client) welcome(stream attachStream, cancel func()) (*pb.Welcome, error
 	}
 	keys := map[string][]byte{}
 	for _, k := range welcome.GetKeys() {
-		keys[k.GetId()] = k.GetEd25519PublicKey()
+		keys[k.GetId()] = k.GetKey()
 	}
 	c.keys.Store(&keys)
 	return welcome, nil

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"github.com/golang-jwt/jwt/v5"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"go.uber.org/goleak"
@@ -225,12 +226,18 @@ func TestConversation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if k := session.Keys()[0]; true {
-		if got, ok := inner.VerificationKey(k.ID); !ok || string(got) != string(k.Key) {
-			t.Errorf("the inner relay's key %x, %v; want the manager's %x", got, ok, k.Key)
-		}
+	another := session.Keys()[0]
+	key, ok := inner.TicketKey(another.ID)
+	if !ok || string(key) == string(another.Key) {
+		t.Errorf("the inner relay has a key: %v; want one that no other relay has", ok)
 	}
-	if _, ok := inner.VerificationKey("other"); ok || inner.Instance() == outer.Instance() {
+	if _, err := jwt.Parse(r.Ticket, func(*jwt.Token) (any, error) { return key, nil }, jwt.WithValidMethods([]string{"HS256"})); err != nil {
+		t.Errorf("its key does not check its tickets: %v", err)
+	}
+	if _, ok := outer.TicketKey(another.ID); ok {
+		t.Error("an outer relay could make tickets")
+	}
+	if _, ok := inner.TicketKey("other"); ok || inner.Instance() == outer.Instance() {
 		t.Error("an unknown key is known, or two relays have one instance")
 	}
 
@@ -365,12 +372,12 @@ func TestKeysSurvive(t *testing.T) {
 	}
 	m.stop()
 	eventually(t, "the client notices", func() bool { return !inner.Status().Attached })
-	if _, ok := inner.VerificationKey(keys[0].ID); !ok {
+	if _, ok := inner.TicketKey(keys[0].ID); !ok {
 		t.Error("the key is forgotten")
 	}
 	startManager(t, st, m.addr)
 	eventually(t, "attached again", func() bool { return inner.Status().Attached })
-	if _, ok := inner.VerificationKey(keys[0].ID); !ok {
+	if _, ok := inner.TicketKey(keys[0].ID); !ok {
 		t.Error("the key is another")
 	}
 }

@@ -222,7 +222,7 @@ func (h handler) Attach(ctx context.Context, stream *connect.BidiStream[pb.FromR
 	defer session.End()
 	welcome := &pb.Welcome{Session: session.ID()}
 	for _, k := range session.Keys() {
-		welcome.Keys = append(welcome.Keys, &pb.VerificationKey{Id: k.ID, Ed25519PublicKey: k.Key})
+		welcome.Keys = append(welcome.Keys, &pb.TicketKey{Id: k.ID, Key: k.Key})
 	}
 	if err := stream.Send(&pb.FromManager{Kind: &pb.FromManager_Welcome{Welcome: welcome}}); err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/simreach/simreach/internal/ident"
 	"github.com/simreach/simreach/nf/sbi"
 )
 
@@ -48,6 +49,7 @@ type account struct {
 	over    bool           // nothing follows
 	running bool
 	ref     sbi.ChargingRef
+	told    ident.AMBR // session AMBR of the latest invocation
 }
 
 // begin has the charging session created.
@@ -114,12 +116,12 @@ func (c *account) change(ctx context.Context, f func()) {
 func (c *account) next() (d sbi.ChargingData, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.over || c.created && c.used == nil && !c.closed {
+	if c.over || c.created && c.used == nil && !c.closed && c.data.AMBR == c.told {
 		c.running = false
 		return d, false
 	}
 	c.data.Sequence++
-	d = c.data
+	d, c.told = c.data, c.data.AMBR
 	d.At = time.Now()
 	d.Used, c.used = c.used, nil
 	if !c.created { // a Release that is due already follows
@@ -226,13 +228,14 @@ func (c *account) forget() bool {
 	return had
 }
 
-// charge brings the session's account up to date with what the UPF has reported, and
-// closes it after the last.
+// charge brings the session's account up to date with what the UPF has reported and with
+// the session AMBR, whose change is a trigger of its own (SESSION_AMBR_CHANGE, TS 32.291
+// clause 6.1.6.3.6), and closes it after the last report.
 func (s *session) charge(ctx context.Context) {
 	switch {
 	case s.over():
 		s.account.end(ctx, s.chargingData(), s.uncharged())
-	case s.usage != s.charged:
+	case s.usage != s.charged, s.want.exists && s.want.ambr != s.ambr:
 		s.account.add(ctx, s.chargingData(), s.uncharged())
 	}
 }

@@ -181,6 +181,31 @@ func TestCharging(t *testing.T) {
 	})
 }
 
+// The CHF hears of another session AMBR at once, and of the same one not again.
+func TestChargingHearsOfTheAMBR(t *testing.T) {
+	charged(t, func(h *harness, c *testCHF) {
+		ref := h.active(imsi1)
+		c.taken()
+		slow := ident.AMBR{Uplink: 32_000, Downlink: 64_000}
+		done := h.setAMBR(slow)
+		synctest.Wait()
+		h.update(ref, sbi.UpdateSMContext{N1: n1(t, &nas.PDUSessionModificationComplete{SMHeader: nas.SMHeader{PDUSessionID: 5}})})
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		wantStrings(t, "another AMBR", c.taken(), "update 2")
+		if c.last.AMBR != slow || c.last.Used != nil {
+			t.Errorf("the CHF was told %+v, want %v and no traffic", c.last, slow)
+		}
+		if err := <-h.setAMBR(slow); err != nil {
+			t.Fatal(err)
+		}
+		wantStrings(t, "the same again", c.taken())
+		h.report(10, 1)
+		wantStrings(t, "traffic", c.taken(), "update 3 10/1")
+	})
+}
+
 // A CHF that does not answer loses nothing: traffic waits, and an invocation whose
 // answer was lost is repeated under its number.
 func TestChargingRepeats(t *testing.T) {

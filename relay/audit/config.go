@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/simreach/simreach/manager"
 )
 
@@ -85,4 +87,6 @@ type Deps struct {
 	Log   *slog.Logger // nil discards
 	Sink  Sink
 	Relay manager.RelayID // put into records that name none
+	// Metrics gets the spool's metrics for as long as Run runs. nil: none.
+	Metrics prometheus.Registerer
 }

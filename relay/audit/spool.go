@@ -12,7 +12,9 @@ import (
 	"time"
 
 	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/simreach/simreach/internal/telemetry/observe"
 	"github.com/simreach/simreach/manager"
 )
 
@@ -39,6 +41,8 @@ type Spool struct {
 	wake  chan struct{} // capacity 1: there is something to write
 	more  chan struct{} // capacity 1: there is something to hand over
 	look  time.Duration // how often the slots of processes that are gone are looked for
+
+	register prometheus.Registerer
 
 	mu    sync.Mutex // guards the rest up to the blank line
 	over  bool       // Run has ended
@@ -77,7 +81,7 @@ func New(cfg Config, d Deps) (*Spool, error) {
 		d.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Spool{
-		cfg: cfg.withDefaults(), log: d.Log.With("nf", "relay", "relay", d.Relay), sink: d.Sink, relay: d.Relay,
+		register: d.Metrics, cfg: cfg.withDefaults(), log: d.Log.With("nf", "relay", "relay", d.Relay), sink: d.Sink, relay: d.Relay,
 		ready: make(chan struct{}), wake: make(chan struct{}, 1), more: make(chan struct{}, 1),
 		ids: ulid.Monotonic(rand.Reader, 0), look: lookForLeft,
 	}, nil
@@ -178,6 +182,11 @@ func (s *Spool) Run(ctx context.Context) (err error) {
 }
 
 func (s *Spool) run(ctx context.Context, dir string) error {
+	unregister, err := observe.Register(s.register, s.collectors()...)
+	if err != nil {
+		return fmt.Errorf("audit spool: metrics: %w", err)
+	}
+	defer unregister()
 	defer func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()

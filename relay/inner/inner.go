@@ -14,6 +14,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/simreach/simreach/internal/telemetry/observe"
 	"github.com/simreach/simreach/relay"
 )
 
@@ -78,16 +82,23 @@ func (c Config) Published() (netip.AddrPort, error) {
 // Control is what the manager told this relay when it attached; its methods may be
 // called from any goroutine and do not block.
 type Control interface {
-	// VerificationKey returns the manager's public Ed25519 key with an ID.
-	VerificationKey(id string) (key []byte, ok bool)
+	// TicketKey returns the HMAC-SHA256 key with an ID, of 32 bytes, that the manager
+	// shares with this process.
+	TicketKey(id string) (key []byte, ok bool)
 	// Instance names this process towards the manager.
 	Instance() string
 }
 
 // Deps is what a Relay needs of the world.
 type Deps struct {
-	Log      *slog.Logger // nil discards
-	Listener net.Listener // for outer relays; Run closes it
+	Log *slog.Logger // nil discards
+	// Listener is for outer relays; Run closes it. If it is a *ports.Listener, another
+	// process of the relay may take over from this one without losing a connection.
+	Listener net.Listener
+	// Attached, if not nil, is closed when the manager knows this process. Connections
+	// wait until then: a process that takes over gets them from the moment that it
+	// listens, and can check no ticket before.
+	Attached <-chan struct{}
 	// Dial connects to a device over N6: the kernel's network or a userspace
 	// stack. The connection must be a relay.Conn.
 	Dial    func(ctx context.Context, device netip.AddrPort) (net.Conn, error)
@@ -96,6 +107,10 @@ type Deps struct {
 	// ClientCAs, and every client must show a certificate of theirs. Connections then
 	// cost goroutines.
 	TLS *tls.Config
+	// Metrics gets the relay's metrics for as long as Run runs. nil: none.
+	Metrics prometheus.Registerer
+	// Traces makes the spans of connections being set up. nil: none.
+	Traces trace.TracerProvider
 	// Ping reaches devices with ICMP echo requests; KernelPing does over the kernel's
 	// network. nil: Relay.Ping is not supported.
 	Ping func(ctx context.Context, q PingRequest) (PingResult, error)
@@ -113,12 +128,18 @@ type Relay struct {
 	ping     func(context.Context, PingRequest) (PingResult, error)
 	ready    chan struct{}
 	slots    chan struct{} // handshakes
+	attached <-chan struct{}
+	draining chan struct{} // closed by Drain
+	drain    func()
 
 	conns    sync.WaitGroup
 	all      atomic.Int64 // connections in any state
 	live     atomic.Int64 // relayed
 	total    atomic.Uint64
 	counters relay.Counters
+	metrics  *metrics
+	register prometheus.Registerer
+	tracer   observe.Tracer
 
 	mu      sync.Mutex // guards the rest
 	refused map[relay.Refusal]uint64
@@ -151,11 +172,16 @@ func New(cfg Config, d Deps) (*Relay, error) {
 	if err != nil {
 		return nil, fmt.Errorf("inner relay: %w", err)
 	}
-	return &Relay{
+	r := &Relay{
 		cfg: cfg, relayer: relayer, tls: d.TLS, ping: d.Ping, log: d.Log.With("nf", "relay-inner", "relay", cfg.ID), listener: d.Listener, dial: d.Dial,
 		tickets: newVerifier(cfg.ID, d.Control, cmp.Or(cfg.TicketRate, 20_000)), ready: make(chan struct{}), slots: make(chan struct{}, cfg.MaxHandshakes),
 		refused: map[relay.Refusal]uint64{}, ended: map[relay.Cause]uint64{},
-	}, nil
+		register: d.Metrics, tracer: observe.NewTracer(d.Traces, "relay/inner"),
+	}
+	r.metrics = newMetrics(r)
+	r.attached, r.draining = d.Attached, make(chan struct{})
+	r.drain = sync.OnceFunc(func() { close(r.draining) })
+	return r, nil
 }
 
 // Ready is closed once outer relays can connect.
@@ -164,6 +190,7 @@ func (r *Relay) Ready() <-chan struct{} { return r.ready }
 // Status is a snapshot of a Relay.
 type Status struct {
 	Live     int    // connections relayed now
+	Draining bool   // finishes its connections and takes no new ones
 	Relayed  uint64 // connections that reached their device
 	Up, Down uint64 // bytes to and from devices, of live connections too
 	Refused  map[string]uint64
@@ -173,7 +200,7 @@ type Status struct {
 // Status returns a copy of the relay's counters.
 func (r *Relay) Status() Status {
 	s := Status{
-		Live: int(r.live.Load()), Relayed: r.total.Load(), Up: r.counters.AToB.Load(), Down: r.counters.BToA.Load(),
+		Live: int(r.live.Load()), Draining: r.isDraining(), Relayed: r.total.Load(), Up: r.counters.AToB.Load(), Down: r.counters.BToA.Load(),
 		Refused: map[string]uint64{}, Ended: map[string]uint64{},
 	}
 	r.mu.Lock()
@@ -189,8 +216,23 @@ func (r *Relay) Status() Status {
 
 var errStopped = errors.New("the relay stopped")
 
-// Run serves until ctx ends, then lets live connections go on for DrainTimeout.
+// drainByCommand bounds the wait for half-way handshakes of outer relays after Drain;
+// the kernel gives them up earlier.
+const drainByCommand = 2 * time.Minute
+
+// Drain has the relay take no new connections, because another process takes over or
+// the manager wants it to finish. Those that the kernel has taken already are served
+// like any other, and nothing is cut. Run goes on until its context ends.
+func (r *Relay) Drain() { r.drain() }
+
+// Run serves until ctx ends, then lets live connections, and those that the kernel has
+// taken already, go on for DrainTimeout.
 func (r *Relay) Run(ctx context.Context) error {
+	unregister, err := observe.Register(r.register, r.metrics.all...)
+	if err != nil {
+		return fmt.Errorf("inner relay %s: metrics: %w", r.cfg.ID, errors.Join(err, r.listener.Close()))
+	}
+	defer unregister()
 	// Connections outlive ctx by the drain time.
 	life, cut := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cut(nil)
@@ -201,36 +243,85 @@ func (r *Relay) Run(ctx context.Context) error {
 		relayed <- r.relayer.Run(life)
 		stop() // without a relayer there is nothing to accept for
 	}()
-	stopListening := context.AfterFunc(ctx, func() { r.listener.Close() })
+	over, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		<-ctx.Done()
+		r.drain()
+		if r.cfg.DrainTimeout > 0 {
+			limit := time.NewTimer(r.cfg.DrainTimeout)
+			defer limit.Stop()
+			select {
+			case <-limit.C:
+			case <-over:
+			}
+		}
+		cut(errStopped)
+	}()
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		r.endListener(ctx, life)
+	}()
 	close(r.ready)
-	err := r.accept(ctx, life)
-	stopListening()
-	r.listener.Close()
-	if r.cfg.DrainTimeout > 0 && err == nil {
-		late := time.AfterFunc(r.cfg.DrainTimeout, func() { cut(errStopped) })
+	if err = r.accept(life); err == nil {
+		<-ctx.Done() // after Drain there is nothing to accept, but connections live on
 		r.conns.Wait()
-		late.Stop()
 	}
-	cut(errStopped)
+	close(over)
+	stop()
+	<-ended
+	<-closed
 	r.conns.Wait()
 	return errors.Join(err, <-relayed)
 }
 
-// accept hands out connections until the listener is closed. ctx says whether that
-// was meant.
-func (r *Relay) accept(ctx, life context.Context) error {
+// endListener closes the listener after Drain, or when ctx ends; at once when life ends.
+func (r *Relay) endListener(ctx, life context.Context) {
+	select {
+	case <-ctx.Done():
+		r.drain() // before accept sees the end of the listener
+		if r.cfg.DrainTimeout > 0 {
+			r.drainListener(life)
+		}
+	case <-r.draining:
+		r.drainListener(life)
+	}
+	_ = r.listener.Close() // fails only if it is closed
+}
+
+func (r *Relay) drainListener(life context.Context) {
+	l, ok := r.listener.(interface{ Drain(context.Context) error })
+	if !ok {
+		return
+	}
+	ctx, cancel := context.WithTimeout(life, drainByCommand)
+	defer cancel()
+	if err := l.Drain(ctx); err != nil && life.Err() == nil {
+		r.log.Warn("listener not drained in order", "error", err)
+	}
+}
+
+// accept hands out connections until the listener is closed. life is theirs.
+func (r *Relay) accept(life context.Context) error {
+	if r.attached != nil {
+		select {
+		case <-r.attached:
+		case <-r.draining:
+		}
+	}
 	for {
 		c, err := r.listener.Accept()
 		switch {
 		case err == nil:
-		case ctx.Err() != nil:
-			return nil
 		case relay.TemporaryAccept(err):
 			r.log.Warn("accept failed", "error", err)
-			if !relay.Pause(ctx) {
+			if !relay.Pause(life) {
 				return nil
 			}
 			continue
+		case r.isDraining():
+			return nil
 		default:
 			return fmt.Errorf("inner relay %s: accept: %w", r.cfg.ID, err)
 		}
@@ -241,7 +332,16 @@ func (r *Relay) accept(ctx, life context.Context) error {
 			continue
 		}
 		r.conns.Add(1)
-		go r.serve(ctx, life, c)
+		go r.serve(life, c)
+	}
+}
+
+func (r *Relay) isDraining() bool {
+	select {
+	case <-r.draining:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -253,8 +353,8 @@ func (r *Relay) gone() {
 
 // serve sets one connection of an outer relay up and gives it to the relayer, which
 // needs no goroutine of ours for it.
-func (r *Relay) serve(ctx, life context.Context, c net.Conn) {
-	outer, device, t, why := r.setUp(ctx, life, c)
+func (r *Relay) serve(life context.Context, c net.Conn) {
+	outer, device, t, why := r.setUp(life, c)
 	if why != "" {
 		defer r.gone()
 		r.count(why)
@@ -274,9 +374,11 @@ func (r *Relay) serve(ctx, life context.Context, c net.Conn) {
 	}
 	r.live.Add(1)
 	r.total.Add(1)
+	r.metrics.connected.Inc()
 	r.relayer.Start(outer, device, &r.counters, func(res relay.Result) {
 		defer r.gone()
 		r.live.Add(-1)
+		r.metrics.ended(res.Cause)
 		r.mu.Lock()
 		r.ended[res.Cause]++
 		r.mu.Unlock()
@@ -288,7 +390,7 @@ func (r *Relay) serve(ctx, life context.Context, c net.Conn) {
 
 // setUp takes a connection as far as the device. outer is nil when there is nobody to
 // whom a refusal could be said.
-func (r *Relay) setUp(ctx, life context.Context, c net.Conn) (outer, device relay.Conn, t ticket, why relay.Refusal) {
+func (r *Relay) setUp(ctx context.Context, c net.Conn) (outer, device relay.Conn, t ticket, why relay.Refusal) {
 	select {
 	case r.slots <- struct{}{}:
 		defer func() { <-r.slots }()
@@ -298,7 +400,6 @@ func (r *Relay) setUp(ctx, life context.Context, c net.Conn) (outer, device rela
 		}
 		return outer, nil, t, relay.Overloaded
 	}
-	// While draining nothing new is set up: ctx, not life.
 	hctx, cancel := context.WithTimeout(ctx, r.cfg.HandshakeTimeout)
 	defer cancel()
 	if err := r.cfg.TCP.Apply(c); err != nil {
@@ -316,14 +417,15 @@ func (r *Relay) setUp(ctx, life context.Context, c net.Conn) (outer, device rela
 		}
 		outer = tc
 	}
-	device, t, why = r.connect(ctx, hctx, life, outer)
+	device, t, why = r.connect(ctx, hctx, outer)
 	return outer, device, t, why
 }
 
 // connect reads and checks the request, connects to the device and says so to the
 // outer relay. hctx bounds the outer relay's part of it. A refusal is returned, not
 // sent.
-func (r *Relay) connect(ctx, hctx, life context.Context, outer relay.Conn) (relay.Conn, ticket, relay.Refusal) {
+func (r *Relay) connect(ctx, hctx context.Context, outer relay.Conn) (relay.Conn, ticket, relay.Refusal) {
+	begin := time.Now()
 	req, err := relay.ReadRequest(hctx, outer)
 	if ctx.Err() != nil {
 		return nil, ticket{}, relay.Draining
@@ -339,37 +441,53 @@ func (r *Relay) connect(ctx, hctx, life context.Context, outer relay.Conn) (rela
 		}
 		return nil, t, relay.TicketInvalid
 	}
+	// Only now: strangers shall not make the relay record anything.
+	ctx, span := r.begun(ctx, req.Trace, t, begin)
+	device, why := r.reach(ctx, outer, t)
+	end(span, why)
+	return device, t, why
+}
+
+// reach connects to the device of an accepted ticket and says so to the outer relay.
+func (r *Relay) reach(ctx context.Context, outer relay.Conn, t ticket) (relay.Conn, relay.Refusal) {
+	begin := time.Now()
 	dctx, cancelDial := context.WithTimeout(ctx, r.cfg.DialTimeout)
 	defer cancelDial()
-	c, err := r.dial(dctx, t.Device)
+	sctx, span := r.tracer.Start(dctx, spanDial)
+	c, err := r.dial(sctx, t.Device)
 	if err != nil {
-		if ctx.Err() != nil {
-			return nil, t, relay.Draining
+		why := relay.ClassifyDial(err)
+		switch {
+		case ctx.Err() != nil:
+			why = relay.Draining
+		case dctx.Err() != nil:
+			why = relay.DeviceTimeout
 		}
-		if dctx.Err() != nil {
-			return nil, t, relay.DeviceTimeout
-		}
-		return nil, t, relay.ClassifyDial(err)
+		end(span, why)
+		return nil, why
 	}
+	end(span, "")
+	r.metrics.dialed.Observe(time.Since(begin).Seconds())
 	device, ok := c.(relay.Conn)
 	if !ok {
 		c.Close()
-		return nil, t, relay.DeviceUnreachable
+		return nil, relay.DeviceUnreachable
 	}
 	if err := r.cfg.TCP.Apply(device); err != nil {
 		relay.Abort(device)
-		return nil, t, relay.ClassifyDial(err)
+		return nil, relay.ClassifyDial(err)
 	}
-	wctx, cancelWrite := context.WithTimeout(life, time.Second)
+	wctx, cancelWrite := context.WithTimeout(ctx, time.Second)
 	defer cancelWrite()
 	if err := relay.Accept(wctx, outer); err != nil {
 		relay.Abort(device)
-		return nil, t, relay.BadRequest
+		return nil, relay.BadRequest
 	}
-	return device, t, ""
+	return device, ""
 }
 
 func (r *Relay) count(why relay.Refusal) {
+	r.metrics.refused(why)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.refused[why]++

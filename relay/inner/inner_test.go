@@ -2,13 +2,15 @@ package inner
 
 import (
 	"context"
-	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -24,15 +26,15 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var (
 	device  = netip.MustParseAddrPort("10.60.0.7:22")
-	private = ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+	key     = make([]byte, sha256.Size)
 )
 
 // control is an attachment with one key.
 type control struct{}
 
 func (control) Instance() string { return "this process" }
-func (control) VerificationKey(id string) ([]byte, bool) {
-	return private.Public().(ed25519.PublicKey), id == "k1"
+func (control) TicketKey(id string) ([]byte, bool) {
+	return key, id == "k1"
 }
 
 // sign makes a ticket as the manager does, with changes.
@@ -43,7 +45,7 @@ func sign(t testing.TB, changes map[string]any) string {
 		"iss": "simreach-manager", "sub": "entry", "aud": []string{"inner1"}, "jti": fmt.Sprint(now.UnixNano()),
 		"iat": now.Unix(), "exp": now.Add(15 * time.Second).Unix(), "cid": "conn", "dev": device.String(), "inst": "this process",
 	}
-	header := map[string]any{"kid": "k1", "typ": "simreach-ticket+jwt", "alg": "EdDSA"}
+	header := map[string]any{"kid": "k1", "typ": "simreach-ticket+jwt", "alg": "HS256"}
 	for k, v := range changes {
 		target := map[string]any(c)
 		if _, ok := header[k]; ok {
@@ -53,8 +55,8 @@ func sign(t testing.TB, changes map[string]any) string {
 			delete(target, k)
 		}
 	}
-	tok := &jwt.Token{Header: header, Claims: c, Method: jwt.SigningMethodEdDSA}
-	s, err := tok.SignedString(private)
+	tok := &jwt.Token{Header: header, Claims: c, Method: jwt.SigningMethodHS256}
+	s, err := tok.SignedString(key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,8 +103,9 @@ func TestTicket(t *testing.T) {
 	v := newVerifier("inner1", control{}, 1000)
 	for name, bad := range map[string]string{
 		"none": "", "garbage": "a.b.c",
-		"HMAC with the public key": hmac(t),
-		"unsigned":                 "eyJhbGciOiJub25lIn0.e30.",
+		"unsigned":                        "eyJhbGciOiJub25lIn0.e30.",
+		"with the key of another process": forged(t, []byte("another's")),
+		"with an empty key":               forged(t, nil),
 	} {
 		if _, err := v.verify(relay.Request{Target: device, Ticket: bad}, time.Now()); !errors.Is(err, errTicket) {
 			t.Errorf("%s: %v; want errTicket", name, err)
@@ -110,14 +113,16 @@ func TestTicket(t *testing.T) {
 	}
 }
 
-func hmac(t *testing.T) string {
-	tok := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{"aud": "inner1"})
-	tok.Header["kid"] = "k1"
-	s, err := tok.SignedString([]byte(private.Public().(ed25519.PublicKey)))
+// forged is a good ticket but for its key.
+func forged(t *testing.T, with []byte) string {
+	t.Helper()
+	good := sign(t, nil)
+	claims := good[:strings.LastIndexByte(good, '.')]
+	mac, err := jwt.SigningMethodHS256.Sign(claims, with)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s
+	return claims + "." + base64.RawURLEncoding.EncodeToString(mac)
 }
 
 func TestTicketIsValidOnce(t *testing.T) {

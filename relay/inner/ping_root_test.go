@@ -26,4 +26,3 @@ func TestRootKernelPing(t *testing.T) {
 		t.Errorf("with a context that has ended: %v", err)
 	}
 }
-

@@ -1,7 +1,6 @@
 package inner
 
 import (
-	"crypto/ed25519"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -67,24 +66,24 @@ func newVerifier(id string, c Control, rate int) *verifier {
 	return &verifier{
 		control: c, used: map[int64]map[ticketKey]struct{}{}, limit: rate * int(rememberedFor/time.Second),
 		parser: jwt.NewParser(
-			jwt.WithValidMethods([]string{jwt.SigningMethodEdDSA.Alg()}),
+			jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}),
 			jwt.WithIssuer(ticketIssuer), jwt.WithAudience(id),
 			jwt.WithExpirationRequired(), jwt.WithIssuedAt(), jwt.WithLeeway(clockLeeway)),
 	}
 }
 
-// verify returns what the ticket of a request allows, once: signed by the manager,
+// verify returns what the ticket of a request allows, once: made by the manager,
 // for this relay and this process of it, for the device asked for, not expired and
 // not used before. Errors wrap errTicket, or are errTooMany.
 func (v *verifier) verify(req relay.Request, now time.Time) (ticket, error) {
 	var c claims
 	tok, err := v.parser.ParseWithClaims(req.Ticket, &c, func(t *jwt.Token) (any, error) {
 		id, _ := t.Header["kid"].(string)
-		key, ok := v.control.VerificationKey(id)
-		if !ok || len(key) != ed25519.PublicKeySize {
+		key, ok := v.control.TicketKey(id)
+		if !ok || len(key) != sha256.Size {
 			return nil, fmt.Errorf("unknown key %.32q", id)
 		}
-		return ed25519.PublicKey(key), nil
+		return key, nil
 	})
 	if err != nil {
 		return ticket{}, fmt.Errorf("%w: %w", errTicket, err)

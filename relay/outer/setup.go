@@ -176,13 +176,40 @@ var (
 	errEntryRate  = errors.New("of the entry")
 )
 
+// askAgain are the pauses before the manager is asked again because the inner relay may
+// have been replaced since it was named. A ticket is bound to one process of an inner
+// relay, which alone knows that it was not used before: that of the former process is
+// worth nothing at its successor, and must not be, or one that was stolen would be good
+// for a second time there. So a client whose ticket met the successor gets another one.
+// The pauses are for a manager that learns of the successor from another manager.
+var askAgain = [...]time.Duration{0, 50 * time.Millisecond, 200 * time.Millisecond}
+
+// wait reports whether ctx outlived d.
+func wait(ctx context.Context, d time.Duration) bool {
+	if d == 0 {
+		return ctx.Err() == nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
 // reach connects to the device through the inner relay (R15), by asking the manager
-// again once if the inner relay may have been replaced meanwhile. target is as in
+// again if the inner relay may have been replaced meanwhile. target is as in
 // manager.ResolveRequest.
 func (r *Relay) reach(ctx context.Context, c *conn, route manager.Route, target string) (relay.Conn, error) {
 	begin := time.Now()
 	device, err := r.connect(ctx, route)
-	if d, ok := errors.AsType[*denial](err); ok && passing(d.cause) && ctx.Err() == nil {
+	for _, pause := range askAgain {
+		d, ok := errors.AsType[*denial](err)
+		if !ok || !passing(d.cause) || pause > 0 && d.cause != manager.CauseTicketInvalid || !wait(ctx, pause) {
+			break
+		}
 		if again, rerr := c.resolve(ctx, target); rerr == nil {
 			route = again
 			device, err = r.connect(ctx, route)

@@ -131,14 +131,23 @@ func (n *n6) close() error {
 
 // dial opens TCP to a UE from the stack whose pools have its address.
 func (n *n6) dial(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
+	st, ok := n.towards(to.Addr())
+	if !ok {
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: net.TCPAddrFromAddrPort(to), Err: errNoRoute}
+	}
+	return st.DialContext(ctx, "tcp", to.String())
+}
+
+// towards returns the stack whose pools have a UE's address.
+func (n *n6) towards(device netip.Addr) (*netstack.Stack, bool) {
 	for _, x := range n.stacks {
 		for _, p := range x.pools {
-			if p.Contains(to.Addr()) {
-				return x.stack.DialContext(ctx, "tcp", to.String())
+			if p.Contains(device) {
+				return x.stack, true
 			}
 		}
 	}
-	return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: net.TCPAddrFromAddrPort(to), Err: errNoRoute}
+	return nil, false
 }
 
 var errNoRoute = errors.New("no UPF behind this relay has the address in a pool")

@@ -21,6 +21,7 @@ import (
 	"github.com/simreach/simreach/nf/smf"
 	"github.com/simreach/simreach/nf/udm"
 	"github.com/simreach/simreach/nf/upf"
+	"github.com/simreach/simreach/relay/inner"
 	"github.com/simreach/simreach/scenarios/plan"
 	"github.com/simreach/simreach/scenarios/plan/relaying"
 	"github.com/simreach/simreach/scenarios/spec"
@@ -349,6 +350,20 @@ func (t *topology) openInner(r spec.InnerRelay) ([]component, error) {
 			}
 		}
 		return nil, err
+	}
+	c.Ping = func(ctx context.Context, q inner.PingRequest) (inner.PingResult, error) {
+		for _, u := range r.UPFs {
+			t.parts.mu.Lock()
+			n := t.parts.n6s[u]
+			t.parts.mu.Unlock()
+			if n == nil {
+				continue
+			}
+			if st, ok := n.towards(q.Device); ok {
+				return ping(ctx, st, q)
+			}
+		}
+		return inner.PingResult{}, fmt.Errorf("ping %s: %w", q.Device, errNoRoute)
 	}
 	return []component{newRole(c, t.log)}, nil
 }

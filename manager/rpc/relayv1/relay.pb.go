@@ -415,7 +415,7 @@ func (x *Hello) GetDraining() bool {
 type Welcome struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Session       string                 `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"` // stands for this attachment in the other calls
-	Keys          []*VerificationKey     `protobuf:"bytes,2,rep,name=keys,proto3" json:"keys,omitempty"`
+	Keys          []*TicketKey           `protobuf:"bytes,3,rep,name=keys,proto3" json:"keys,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -457,35 +457,36 @@ func (x *Welcome) GetSession() string {
 	return ""
 }
 
-func (x *Welcome) GetKeys() []*VerificationKey {
+func (x *Welcome) GetKeys() []*TicketKey {
 	if x != nil {
 		return x.Keys
 	}
 	return nil
 }
 
-type VerificationKey struct {
-	state            protoimpl.MessageState `protogen:"open.v1"`
-	Id               string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Ed25519PublicKey []byte                 `protobuf:"bytes,2,opt,name=ed25519_public_key,json=ed25519PublicKey,proto3" json:"ed25519_public_key,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+// An inner relay's process checks its tickets with it: a secret between the two.
+type TicketKey struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Key           []byte                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"` // of HMAC-SHA256
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
-func (x *VerificationKey) Reset() {
-	*x = VerificationKey{}
+func (x *TicketKey) Reset() {
+	*x = TicketKey{}
 	mi := &file_relay_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *VerificationKey) String() string {
+func (x *TicketKey) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*VerificationKey) ProtoMessage() {}
+func (*TicketKey) ProtoMessage() {}
 
-func (x *VerificationKey) ProtoReflect() protoreflect.Message {
+func (x *TicketKey) ProtoReflect() protoreflect.Message {
 	mi := &file_relay_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -497,21 +498,21 @@ func (x *VerificationKey) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use VerificationKey.ProtoReflect.Descriptor instead.
-func (*VerificationKey) Descriptor() ([]byte, []int) {
+// Deprecated: Use TicketKey.ProtoReflect.Descriptor instead.
+func (*TicketKey) Descriptor() ([]byte, []int) {
 	return file_relay_proto_rawDescGZIP(), []int{4}
 }
 
-func (x *VerificationKey) GetId() string {
+func (x *TicketKey) GetId() string {
 	if x != nil {
 		return x.Id
 	}
 	return ""
 }
 
-func (x *VerificationKey) GetEd25519PublicKey() []byte {
+func (x *TicketKey) GetKey() []byte {
 	if x != nil {
-		return x.Ed25519PublicKey
+		return x.Key
 	}
 	return nil
 }
@@ -2195,11 +2196,11 @@ const file_relay_proto_rawDesc = "" +
 	"\x04live\x18\b \x01(\rR\x04live\x12\x1a\n" +
 	"\bdraining\x18\t \x01(\bR\bdraining\"[\n" +
 	"\aWelcome\x12\x18\n" +
-	"\asession\x18\x01 \x01(\tR\asession\x126\n" +
-	"\x04keys\x18\x02 \x03(\v2\".simreach.relay.v1.VerificationKeyR\x04keys\"O\n" +
-	"\x0fVerificationKey\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\x12,\n" +
-	"\x12ed25519_public_key\x18\x02 \x01(\fR\x10ed25519PublicKey\"\xf5\x02\n" +
+	"\asession\x18\x01 \x01(\tR\asession\x120\n" +
+	"\x04keys\x18\x03 \x03(\v2\x1c.simreach.relay.v1.TicketKeyR\x04keysJ\x04\b\x02\x10\x03\"-\n" +
+	"\tTicketKey\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\fR\x03key\"\xf5\x02\n" +
 	"\aCommand\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x129\n" +
 	"\bsnapshot\x18\x02 \x01(\v2\x1b.simreach.relay.v1.SnapshotH\x00R\bsnapshot\x12-\n" +
@@ -2376,7 +2377,7 @@ var file_relay_proto_goTypes = []any{
 	(*FromManager)(nil),           // 3: simreach.relay.v1.FromManager
 	(*Hello)(nil),                 // 4: simreach.relay.v1.Hello
 	(*Welcome)(nil),               // 5: simreach.relay.v1.Welcome
-	(*VerificationKey)(nil),       // 6: simreach.relay.v1.VerificationKey
+	(*TicketKey)(nil),             // 6: simreach.relay.v1.TicketKey
 	(*Command)(nil),               // 7: simreach.relay.v1.Command
 	(*Snapshot)(nil),              // 8: simreach.relay.v1.Snapshot
 	(*Open)(nil),                  // 9: simreach.relay.v1.Open
@@ -2408,7 +2409,7 @@ var file_relay_proto_depIdxs = []int32{
 	5,  // 3: simreach.relay.v1.FromManager.welcome:type_name -> simreach.relay.v1.Welcome
 	7,  // 4: simreach.relay.v1.FromManager.command:type_name -> simreach.relay.v1.Command
 	0,  // 5: simreach.relay.v1.Hello.kind:type_name -> simreach.relay.v1.RelayKind
-	6,  // 6: simreach.relay.v1.Welcome.keys:type_name -> simreach.relay.v1.VerificationKey
+	6,  // 6: simreach.relay.v1.Welcome.keys:type_name -> simreach.relay.v1.TicketKey
 	8,  // 7: simreach.relay.v1.Command.snapshot:type_name -> simreach.relay.v1.Snapshot
 	9,  // 8: simreach.relay.v1.Command.open:type_name -> simreach.relay.v1.Open
 	11, // 9: simreach.relay.v1.Command.close:type_name -> simreach.relay.v1.Close
