@@ -280,7 +280,7 @@ func (r *run) client(ctx context.Context, l Load, opened func() error) (f Figure
 		args = append(args, "--resume")
 	}
 	cmd := exec.Command(self, args...)
-	var out, log bytes.Buffer
+	var log bytes.Buffer
 	cmd.Stderr = &log
 	feed, err := cmd.StdinPipe()
 	if err != nil {
@@ -313,7 +313,7 @@ func (r *run) client(ctx context.Context, l Load, opened func() error) (f Figure
 	}
 	_ = feed.Close()
 	if err := cmd.Wait(); err != nil {
-		return f, fmt.Errorf("load %s: %w: %s%s", l.Kind, err, log.String(), out.String())
+		return f, fmt.Errorf("load %s: %w: %s", l.Kind, err, log.String())
 	}
 	return f, hookErr
 }

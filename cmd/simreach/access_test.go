@@ -32,6 +32,7 @@ import (
 	"github.com/simreach/simreach/manager/api"
 	"github.com/simreach/simreach/manager/rpc"
 	"github.com/simreach/simreach/manager/store"
+	"github.com/simreach/simreach/relay/audit"
 	"github.com/simreach/simreach/relay/inner"
 	"github.com/simreach/simreach/relay/outer"
 )
@@ -106,7 +107,7 @@ func newTestbed(t *testing.T) *testbed {
 	}
 	b.run("outer1", &node.Outer{
 		Relay:   outer.Config{ID: "outer1", Address: netip.MustParseAddr(b.net + "2")},
-		Control: control, TLS: pki.Config{Cert: string(pair.Cert), Key: pair.Key},
+		Control: control, TLS: pki.Config{Cert: string(pair.Cert), Key: pair.Key}, Audit: audit.Config{Dir: filepath.Join(b.dir, "spool")},
 	})
 	return b
 }

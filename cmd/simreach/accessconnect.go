@@ -80,7 +80,8 @@ type connector struct {
 	mu      sync.Mutex  // guards what is printed while connections run
 	session *session    // nil without a login
 	made    api.ExtendedMapping
-	since   time.Time // when made was made, by this machine's clock
+	since   time.Time     // when made was asked for, by this machine's clock
+	took    time.Duration // to make it
 }
 
 // plan checks the flags.
@@ -253,7 +254,7 @@ func (c *connector) ask(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.at = c.made.Endpoint
+	c.at, c.took = c.made.Endpoint, time.Since(c.since)
 	return nil
 }
 

@@ -143,7 +143,7 @@ func TestAccessConnectExpires(t *testing.T) {
 	}
 }
 
-// client is a connection to a local port.
+// dial connects to a local port.
 func (b *testbed) dial(at string) *net.TCPConn {
 	b.t.Helper()
 	c, err := net.Dial("tcp", at)
@@ -153,6 +153,20 @@ func (b *testbed) dial(at string) *net.TCPConn {
 	b.t.Cleanup(func() { c.Close() })
 	c.SetDeadline(time.Now().Add(patience))
 	return c.(*net.TCPConn)
+}
+
+// wantReset wants a connection to a local port to be reset, as soon as while it is made.
+func (b *testbed) wantReset(at string) {
+	b.t.Helper()
+	c, err := net.Dial("tcp", at)
+	if err == nil {
+		defer c.Close()
+		_ = c.SetDeadline(time.Now().Add(patience))
+		_, err = c.Read(make([]byte, 1))
+	}
+	if !errors.Is(err, syscall.ECONNRESET) {
+		b.t.Errorf("%s: %v; want a reset", at, err)
+	}
 }
 
 func (b *testbed) wantEcho(c net.Conn, text string) {
@@ -249,10 +263,7 @@ func TestAccessConnectListen(t *testing.T) {
 func TestAccessConnectListenReports(t *testing.T) {
 	b := newTestbed(t)
 	rows, told, stop := b.background("--imsi", ueOne, "--port", "7999", "--listen", "127.0.0.1:0")
-	c := b.dial(rows[0].Listen)
-	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
-		t.Errorf("the device refuses: %v; want a reset", err)
-	}
+	b.wantReset(rows[0].Listen)
 	b.eventually(func() bool { return strings.Contains(told(), "}") })
 	if r := stop(); r.code != 0 || !strings.Contains(r.err, `"code": "NAP0122"`) {
 		t.Errorf("code %d, %s", r.code, r.err)
@@ -265,7 +276,7 @@ func TestAccessConnectMany(t *testing.T) {
 	existing := b.create("--many", "--imsi", ueOne+":"+portEcho, "--imsi", ueTwo+":"+portLast, "--imsi", ueOne+":7999", "--imsi", ueGone+":22")
 	host := strings.ReplaceAll(b.net, ".", "-") + "2" + api.DefaultHostnameSuffix
 	for _, args := range [][]string{{"--many", many}, {existing, "--host", host, "--many", many}} {
-		rows, _, stop := b.background(args...)
+		rows, told, stop := b.background(args...)
 		if len(rows) != 4 || rows[1].Device != ueTwo+":"+portLast || rows[0].Endpoint != rows[3].Endpoint {
 			t.Fatalf("%+v", rows)
 		}
@@ -277,11 +288,10 @@ func TestAccessConnectMany(t *testing.T) {
 			t.Errorf("the other device: %q, %v", text, err)
 		}
 		for _, r := range rows[2:] {
-			if _, err := b.dial(r.Listen).Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
-				t.Errorf("%s: %v; want a reset", r.Device, err)
-			}
+			b.wantReset(r.Listen)
 		}
 		b.wantEcho(one, "still there")
+		b.eventually(func() bool { return strings.Count(told(), "}") == 2 })
 		r := stop()
 		if r.code != 0 || !strings.Contains(r.err, `"NAP0122"`) || !strings.Contains(r.err, `"SEM0016"`) {
 			t.Errorf("code %d, %s; want both refusals told", r.code, r.err)
@@ -418,9 +428,7 @@ func TestAccessCredential(t *testing.T) {
 	}
 	// With TLS 1.3 the relay's word comes after the handshake: with the first stream.
 	rows, told, stop := b.background("--many", ueOne+":22=0", "--credential", id)
-	if _, err := b.dial(rows[0].Listen).Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
-		t.Errorf("no certificate, for several devices: %v; want a reset", err)
-	}
+	b.wantReset(rows[0].Listen)
 	b.eventually(func() bool { return strings.Contains(told(), "}") })
 	if r := stop(); !strings.Contains(r.err, "NAP0113") {
 		t.Errorf("no certificate, for several devices: %s", r.err)

@@ -57,32 +57,37 @@ func isCut(err error) bool {
 }
 
 // reason looks a failure up in the error log: that of the connection from the local
-// port, or else that of the only connection that failed since begin.
+// port, or else the only reason why connections failed since begin.
 func (c *connector) reason(ctx context.Context, begin time.Time, port int) (api.LogEntry, bool) {
 	if c.session == nil {
 		return api.LogEntry{}, false
 	}
 	ctx, cancel := context.WithTimeout(ctx, patienceReason)
 	defer cancel()
-	// By the manager's clock, a little earlier for the way of the answer.
-	from := time.UnixMilli(c.made.CreatedTime).Add(begin.Sub(c.since) - time.Second)
+	// By the manager's clock, of which it is known what it was when the access was made.
+	// The relay's may differ a little.
+	since := time.UnixMilli(max(c.made.CreatedTime, c.made.CreatedTime+(begin.Sub(c.since)-c.took).Milliseconds()))
 	tick := time.NewTicker(reasonInterval)
 	defer tick.Stop()
-	var only *api.LogEntry // of the only connection that failed
+	var only *api.LogEntry // says what all connections failed for that did
 	for {
-		es, _, err := c.session.ErrorLog(ctx, api.LogQuery{IMSI: c.made.Destination.IMSI, From: from})
+		es, _, err := c.session.ErrorLog(ctx, api.LogQuery{IMSI: c.made.Destination.IMSI, From: since.Add(-time.Second)})
 		if err != nil {
 			break // not permitted, nobody there, or the time is over
 		}
 		only = nil
+		codes := map[string]bool{}
 		for i, e := range es {
 			if d := e.Body.Direction; d != nil && d.SourcePort == port {
 				return e, true
 			}
-			if only = &es[i]; e.Body.ConnectionID != es[0].Body.ConnectionID {
-				only = nil
-				break
+			if e.Time >= since.UnixMilli() {
+				codes[e.Body.Code] = true
+				only = &es[i]
 			}
+		}
+		if len(codes) > 1 {
+			only = nil
 		}
 		if only != nil && port == 0 {
 			return *only, true

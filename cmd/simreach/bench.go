@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/netip"
 	"os"
 	"time"
@@ -19,7 +20,7 @@ import (
 // hidden commands beside it.
 func benchCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "bench", Short: "Measure, side by side with peers, in interleaved rounds"}
-	cmd.AddCommand(benchRelayCommand(), loadServerCommand(), loadClientCommand(), copyRelayCommand())
+	cmd.AddCommand(benchRelayCommand(), benchSoakCommand(), benchManagerCommand(), loadServerCommand(), loadClientCommand(), copyRelayCommand())
 	return cmd
 }
 
@@ -138,13 +139,10 @@ func loadClientCommand() *cobra.Command {
 	return cmd
 }
 
+// readyOn returns what tells the starter on a descriptor; 0: nobody waits.
 func readyOn(fd int) func() {
 	if fd == 0 {
 		return func() {}
 	}
-	f := os.NewFile(uintptr(fd), "ready")
-	return func() {
-		_, _ = f.WriteString("ready\n") // whoever started it may have gone
-		_ = f.Close()
-	}
+	return node.ReadyOn(os.NewFile(uintptr(fd), "ready"), slog.New(slog.DiscardHandler))
 }
