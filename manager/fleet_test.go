@@ -102,6 +102,66 @@ func TestDraining(t *testing.T) {
 	})
 }
 
+// Until the process that replaces another one has its ports open, nobody is told to drain;
+// if it goes before, all is as it was.
+func TestReplacedOnceItServes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := start(t, config())
+		process := func(instance string) manager.Relay {
+			r := outerRelay("outer1", wide)
+			r.Instance = instance
+			return r
+		}
+		old := attach(t, m.Service, process("i1"))
+		synctest.Wait()
+		for range 2 { // the first fails to come up; the second replaces it, and fails, too
+			next, err := m.AttachRelay(process("i2")) // it never takes its snapshot
+			if err != nil {
+				t.Fatal(err)
+			}
+			if old.told(manager.CommandDrain) {
+				t.Fatal("told to drain by one that does not serve")
+			}
+			again, err := m.AttachRelay(process("i3"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case <-next.Done():
+			default:
+				t.Error("the session of the one that never served goes on")
+			}
+			again.End()
+		}
+		e := create(t, m.Service)
+		old.with(func(f *fakeRelay) {
+			if _, ok := f.open[e.ID]; !ok {
+				t.Error("the old process does not serve again")
+			}
+		})
+		next := attach(t, m.Service, process("i4"))
+		synctest.Wait()
+		if !old.told(manager.CommandDrain) || next.told(manager.CommandDrain) {
+			t.Error("want the old process told to drain, and not the next")
+		}
+		select {
+		case <-old.Done():
+			t.Error("the old session ended")
+		default:
+		}
+
+		// An inner relay listens before it attaches.
+		inner := innerRelay("inner1", "192.0.2.11:7001")
+		first := attach(t, m.Service, inner)
+		inner.Instance = "another"
+		second := attach(t, m.Service, inner)
+		synctest.Wait()
+		if !first.told(manager.CommandDrain) || second.told(manager.CommandDrain) {
+			t.Error("inner relays: want the first told to drain, and not the second")
+		}
+	})
+}
+
 // The rate follows the reports, and nothing that a relay says makes it absurd.
 func TestRate(t *testing.T) {
 	m := start(t, config())

@@ -130,6 +130,42 @@ func TestSpeedClass(t *testing.T) {
 	wantCode(t, err, manager.CodeBadSpeedClass, "an unknown class")
 }
 
+// The core's own AMBR is not forgotten over a report that still has a class's limit when
+// the next class comes.
+func TestSpeedClassAfterLateReport(t *testing.T) {
+	r := startSIMs(t)
+	one := r.attach(t, imsi1, "c1")
+	own := one.d.AMBR
+	set := func(class manager.SpeedClass) (live ident.AMBR) {
+		if _, err := r.SetSpeedClass(t.Context(), op1, ref1, class); err != nil {
+			t.Fatal(err)
+		}
+		r.core.with(func(c *fakeCore) { live = c.sessions[ident.IMSI(imsi1).SUPI()][0].AMBR })
+		return live
+	}
+	for _, reconnect := range []bool{false, true} {
+		one.d.AMBR = set("s1.minimum")
+		if reconnect { // the core limits the new session from its start
+			two := r.attach(t, imsi1, "c2")
+			two.d.AMBR, two.d.Sequence = one.d.AMBR, 1
+			one = two
+			r.core.with(func(c *fakeCore) { c.sessions[ident.IMSI(imsi1).SUPI()][0].AMBR = one.d.AMBR })
+		}
+		one.use(t, 1)
+		if got := r.sim(t, imsi1).Session.AMBR; got != one.d.AMBR {
+			t.Fatalf("reported %v; want the limit", got)
+		}
+		for range 2 {
+			if got := set(manager.DefaultSpeedClass); got != own {
+				t.Errorf("the default: %v; want the core's own %v", got, own)
+			}
+			one.use(t, 1) // reported before the core's answer came
+			set("s1.fast")
+		}
+		set(manager.DefaultSpeedClass)
+	}
+}
+
 func TestIMEILock(t *testing.T) {
 	r := startSIMs(t)
 	lock := func(text string) error {

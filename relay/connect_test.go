@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"reflect"
 	"strings"
 	"sync"
 	"syscall"
@@ -17,19 +18,20 @@ import (
 
 func TestHandshake(t *testing.T) {
 	device := netip.MustParseAddrPort("10.60.0.7:22")
+	const trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 	near, far := tcpPair(t)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() {
 		r, err := ReadRequest(t.Context(), near)
-		if err != nil || r.Target != device || r.Ticket != "the.ticket" {
+		if err != nil || r.Target != device || r.Ticket != "the.ticket" || r.Trace != trace {
 			t.Errorf("ReadRequest = %+v, %v", r, err)
 		}
 		// The answer and the device's first bytes in one segment.
 		io.WriteString(near, "HTTP/1.1 200 OK\r\nVia: x\r\n\r\nSSH-2.0-device\r\n")
 		near.Close()
 	})
-	if err := Connect(t.Context(), far, Request{Target: device, Ticket: "the.ticket"}); err != nil {
+	if err := Connect(t.Context(), far, Request{Target: device, Ticket: "the.ticket", Trace: trace}); err != nil {
 		t.Fatal(err)
 	}
 	rest, err := io.ReadAll(far)
@@ -188,7 +190,7 @@ type trickle struct {
 func (t *trickle) Read(b []byte) (int, error) { return t.r.Read(b[:min(len(b), t.size)]) }
 
 func FuzzReadHead(f *testing.F) {
-	f.Add([]byte(Request{Target: netip.MustParseAddrPort("10.0.0.1:22"), Ticket: "a.b.c"}.head()+"SSH-2.0"), uint8(3))
+	f.Add(Request{Target: netip.MustParseAddrPort("10.0.0.1:22"), Ticket: "a.b.c", Early: []byte("SSH-2.0")}.head(), uint8(3))
 	f.Add([]byte("CONNECT x HTTP/1.1\r\n\r\r\n\r\n\r\n"), uint8(1))
 	f.Add([]byte("HTTP/1.1 407 Proxy Authentication Required\r\nX-Simreach-Error: ticket-invalid\r\n\r\n"), uint8(200))
 	f.Add(bytes.Repeat([]byte("a"), MaxHead+1), uint8(9))
@@ -213,9 +215,12 @@ func FuzzReadHead(f *testing.F) {
 		if err != nil {
 			return
 		}
-		again, err := parseRequest([]byte(r.head()))
-		if err != nil || again != r {
+		again, err := parseRequest(r.head())
+		if err != nil || !reflect.DeepEqual(again, r) {
 			t.Fatalf("%+v written and read again is %+v, %v", r, again, err)
+		}
+		if slow, err := parseHTTP(head); err != nil || !reflect.DeepEqual(slow, r) {
+			t.Fatalf("%q is %+v, and to net/http %+v, %v", head, r, slow, err)
 		}
 	})
 }

@@ -147,7 +147,19 @@ func (l *Link) Cut(why error) {
 // Between two *net.TCPConn the bytes are copied by an event loop, and the link costs
 // two descriptors and no goroutine; any other pair costs two goroutines.
 func (r *Relayer) Start(a, b Conn, total *Counters, done func(Result)) *Link {
+	return r.StartAfter(a, b, 0, total, done)
+}
+
+// StartAfter is Start where n bytes that came from a have been written to b already:
+// they count.
+func (r *Relayer) StartAfter(a, b Conn, n int, total *Counters, done func(Result)) *Link {
 	l := &Link{total: total, done: done}
+	if n > 0 {
+		l.counters.AToB.Store(uint64(n))
+		if total != nil {
+			total.AToB.Add(uint64(n))
+		}
+	}
 	if r.startOnLoop(l, a, b) {
 		return l
 	}

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"runtime"
+	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -23,20 +23,26 @@ const (
 // descriptors.
 type loop struct {
 	epoll, wake int
-	idle        *wheel // nil without an idle timeout
+	file        *os.File           // of epoll
+	poller      syscall.RawConn    // of file
+	look        func(uintptr) bool // poll: made once
+	idle        *wheel             // nil without an idle timeout
 	born        time.Time
 
 	// Of the goroutine.
-	buffer  []byte
-	events  []unix.EpollEvent
-	slabs   [][]pair
-	links   []*Link // by slot; nil for a free one
-	free    uint32  // first free slot, or noSlot
-	pipes   pipes
-	spilled map[uint64][]byte // pending bytes for which there was no pipe
-	again   []uint32          // slots that have more to do, with their direction
-	batch   []uint32          // spare memory of again
-	now     int64             // by clock, when the last events came; 0 without an idle timeout
+	polled    int // events that poll has found, or -1
+	pollError error
+	deadline  int64 // of file, by clock; 0: none
+	buffer    []byte
+	events    []unix.EpollEvent
+	slabs     [][]pair
+	links     []*Link // by slot; nil for a free one
+	free      uint32  // first free slot, or noSlot
+	pipes     pipes
+	spilled   map[uint64][]byte // pending bytes for which there was no pipe
+	again     []uint32          // slots that have more to do, with their direction
+	batch     []uint32          // spare memory of again
+	now       int64             // by clock, when the last events came; 0 without an idle timeout
 
 	mu       sync.Mutex // guards the rest
 	starts   []newLink
@@ -51,6 +57,9 @@ type newLink struct {
 	link *Link
 	fd   [2]int32
 }
+
+// noFD is the descriptor of a socket that is closed.
+const noFD = -1
 
 // noSlot is the index of no slot.
 const noSlot = ^uint32(0)
@@ -74,13 +83,25 @@ func (l *loop) prepare() error {
 		unix.Close(ep)
 		return fmt.Errorf("relayer: eventfd: %w", err)
 	}
-	// Edge-triggered: each write to the eventfd is an event, and it is never read.
-	if err := unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, wake, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: wakeKey}); err != nil {
+	fail := func(call string, err error) error {
 		unix.Close(wake)
 		unix.Close(ep)
-		return fmt.Errorf("relayer: epoll: %w", err)
+		return fmt.Errorf("relayer: %s: %w", call, err)
 	}
-	l.epoll, l.wake = ep, wake
+	// Edge-triggered: each write to the eventfd is an event, and it is never read.
+	if err := unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, wake, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: wakeKey}); err != nil {
+		return fail("epoll_ctl", err)
+	}
+	// The runtime waits for it as for any other descriptor: a thread that waits in a
+	// system call would have the scheduler look after it all the time.
+	if err := unix.SetNonblock(ep, true); err != nil {
+		return fail("fcntl", err)
+	}
+	l.file = os.NewFile(uintptr(ep), "epoll")
+	if l.poller, err = l.file.SyscallConn(); err != nil {
+		return fail("poller", err)
+	}
+	l.epoll, l.wake, l.look = ep, wake, l.poll
 	l.buffer, l.events = make([]byte, bufferedMax), make([]unix.EpollEvent, maxEvents)
 	l.spilled = map[uint64][]byte{}
 	l.mu.Lock()
@@ -104,7 +125,7 @@ func (l *loop) close() {
 	if was {
 		l.pipes.close()
 		unix.Close(l.wake)
-		unix.Close(l.epoll)
+		_ = l.file.Close()
 	}
 }
 
@@ -225,29 +246,58 @@ func (l *loop) run() error {
 	}
 }
 
-// wait returns how many events have come. It blocks in the way that the Go scheduler
-// knows of only when there is nothing to do.
+// wait returns how many events have come. It waits for them only when there is nothing
+// to do.
 func (l *loop) wait() (int, error) {
-	n, e := epollNow(l.epoll, l.events)
-	if n > 0 && e == 0 || len(l.again) > 0 {
+	if len(l.again) > 0 {
+		n, _ := epollNow(l.epoll, l.events)
 		return max(n, 0), nil
 	}
-	// Let others run first: in a process with both ends of a link they are about to
-	// make the next event, and a thread that blocks costs a hand-over.
-	runtime.Gosched()
-	if n, e = epollNow(l.epoll, l.events); n > 0 && e == 0 {
-		return n, nil
+	l.setDeadline()
+	err := l.poller.Read(l.look)
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return 0, nil
+	case err != nil:
+		return 0, err
+	case l.polled < 0:
+		return 0, l.pollError
 	}
-	for {
-		timeout := -1
-		if l.idle != nil {
-			timeout = l.idle.wait(l.clock())
-		}
-		n, err := unix.EpollWait(l.epoll, l.events, timeout)
-		if !errors.Is(err, unix.EINTR) {
-			return n, err
-		}
+	return l.polled, nil
+}
+
+// poll is for poller.Read: it is done when there are events, or an error.
+func (l *loop) poll(uintptr) bool {
+	n, e := epollNow(l.epoll, l.events)
+	if e == unix.EINTR {
+		n, e = 0, 0
 	}
+	if l.polled = n; e != 0 {
+		l.polled, l.pollError = -1, e
+	}
+	return l.polled != 0
+}
+
+// setDeadline has wait return at the next tick of the idle wheel.
+func (l *loop) setDeadline() {
+	if l.idle == nil {
+		return
+	}
+	next, now := l.deadline, l.clock()
+	if at := l.idle.next(now); at != 0 {
+		next = at
+	} else if next <= now {
+		next = 0
+	}
+	if next == l.deadline {
+		return
+	}
+	l.deadline = next
+	at := time.Time{}
+	if next != 0 {
+		at = l.born.Add(time.Duration(next))
+	}
+	_ = l.file.SetReadDeadline(at) // fails only on a closed file, as will the wait
 }
 
 // clock returns the ns since the loop was made.
@@ -329,6 +379,15 @@ func (l *loop) orders() (stop bool) {
 	l.mu.Unlock()
 	for _, s := range starts {
 		l.add(s)
+	}
+	// Whoever loses access loses it with the client's side: thousands of those come
+	// first, and what is ours to tidy up afterwards.
+	for _, link := range cuts {
+		if i := link.slot; i != noSlot {
+			p := l.at(i)
+			abortFD(p.fd[0])
+			p.fd[0] = noFD
+		}
 	}
 	for _, link := range cuts {
 		if i := link.slot; i != noSlot {

@@ -66,9 +66,13 @@ func epollNow(ep int, events []unix.EpollEvent) (int, syscall.Errno) {
 	return int(n), e
 }
 
-// abortFD closes a socket with a reset.
+// abortFD closes a socket with a reset; noFD is passed over.
 func abortFD(fd int32) {
-	_ = unix.SetsockoptLinger(int(fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}) // fails only on what is no socket
+	if fd == noFD {
+		return
+	}
+	on := unix.Linger{Onoff: 1}
+	unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_LINGER, uintptr(unsafe.Pointer(&on)), unsafe.Sizeof(on), 0) // fails only on what is no socket
 	closeFD(fd)
 }
 

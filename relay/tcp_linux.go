@@ -88,6 +88,27 @@ func peekHead(c *net.TCPConn) ([]byte, error) {
 	}
 }
 
+// Arrived reads what has arrived at a kernel socket, at most limit bytes, without
+// waiting; nil if nothing has. The end of the connection, in whatever way, is left for
+// the next who reads.
+func Arrived(c *net.TCPConn, limit int) (b []byte) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	_ = raw.Control(func(fd uintptr) { // fails only if it is closed
+		n, err := unix.IoctlGetInt(int(fd), unix.TIOCINQ)
+		if err != nil || n <= 0 {
+			return
+		}
+		buf := make([]byte, min(n, limit))
+		if n, _, err = unix.Recvfrom(int(fd), buf, unix.MSG_DONTWAIT); err == nil {
+			b = buf[:n]
+		}
+	})
+	return b
+}
+
 // receive waits for bytes as Read does, with flags of recv(2). The end is
 // io.ErrUnexpectedEOF.
 func receive(raw syscall.RawConn, b []byte, flags int) (n int, err error) {

@@ -11,6 +11,9 @@ func (d *direction) copyTCP(r *Relayer, _, _ *net.TCPConn) error { return d.copy
 
 func peekHead(c *net.TCPConn) ([]byte, error) { return stepHead(c) }
 
+// Arrived reads nothing here.
+func Arrived(*net.TCPConn, int) []byte { return nil }
+
 // setUserTimeout does nothing here.
 func setUserTimeout(*net.TCPConn, time.Duration) error { return nil }
 

@@ -78,11 +78,10 @@ func (w *wheel) due(l *loop, now int64) uint32 {
 	}
 }
 
-// wait returns the milliseconds until the next tick, -1 while no pair is on the wheel.
-func (w *wheel) wait(now int64) int {
+// next returns the time of the next tick, 0 while no pair is on the wheel.
+func (w *wheel) next(now int64) int64 {
 	if w.count == 0 {
-		return -1
+		return 0
 	}
-	left := max((now/w.tick+1)*w.tick-now, 0)
-	return int((left + int64(time.Millisecond) - 1) / int64(time.Millisecond))
+	return (now/w.tick + 1) * w.tick
 }

@@ -34,6 +34,7 @@ type Options struct {
 var (
 	rate     = result.Metric{Name: "rate", Unit: "Gbit/s", Better: result.Higher}
 	cpu      = result.Metric{Name: "relay CPU", Unit: "s/GB", Better: result.Lower}
+	cpuEach  = result.Metric{Name: "CPU", Unit: "us each", Better: result.Lower} // of relays, and of a manager
 	connects = result.Metric{Name: "connections", Unit: "/s", Better: result.Higher}
 	p50      = result.Metric{Name: "p50", Unit: "us", Better: result.Lower}
 	p99      = result.Metric{Name: "p99", Unit: "us", Better: result.Lower}
@@ -59,7 +60,12 @@ func byBulk(f Figures, used, _ cost, add func(result.Metric, float64)) {
 }
 
 func byRate(m result.Metric) func(Figures, cost, cost, func(result.Metric, float64)) {
-	return func(f Figures, _, _ cost, add func(result.Metric, float64)) { add(m, f.PerSecond) }
+	return func(f Figures, used, _ cost, add func(result.Metric, float64)) {
+		add(m, f.PerSecond)
+		if used.cpu > 0 && f.Done > 0 {
+			add(cpuEach, used.cpu.Seconds()*1e6/float64(f.Done))
+		}
+	}
 }
 
 const idleConnections = 2000
@@ -245,6 +251,10 @@ func (r *run) one(ctx context.Context, m measure, v *variant, add func(result.Me
 	if err != nil {
 		return err
 	}
+	othersBefore, err := costOf(v.others)
+	if err != nil {
+		return err
+	}
 	var idle cost
 	f, err := r.client(ctx, l, func() error {
 		now, err := costOf(v.processes)
@@ -258,13 +268,17 @@ func (r *run) one(ctx context.Context, m measure, v *variant, add func(result.Me
 	if err != nil {
 		return err
 	}
+	others, err := costOf(v.others)
+	if err != nil {
+		return err
+	}
 	if f.Failed > 0 {
 		r.report.Notes = append(r.report.Notes, fmt.Sprintf("%s with %s: %d connections failed in one round", m.name, v.name, f.Failed))
 	}
 	if v.name == "routed" && l.Kind == "idle" {
 		return nil
 	}
-	m.collect(f, cost{cpu: after.cpu - before.cpu}, idle, add)
+	m.collect(f, cost{cpu: after.cpu - before.cpu + others.cpu - othersBefore.cpu}, idle, add)
 	return nil
 }
 

@@ -114,6 +114,7 @@ type Figures struct {
 	PerSecond     float64       `json:"per_second,omitempty"`
 	P50           time.Duration `json:"p50,omitempty"`
 	P99           time.Duration `json:"p99,omitempty"`
+	Done          int           `json:"done,omitempty"` // connections or handshakes
 	Failed        int           `json:"failed,omitempty"`
 }
 
@@ -259,7 +260,7 @@ func (l Load) connect(ctx context.Context) (Figures, error) {
 		})
 	}
 	wg.Wait()
-	f := Figures{PerSecond: float64(done.Load()) / time.Since(begin).Seconds(), Failed: int(failed.Load())}
+	f := Figures{Done: int(done.Load()), PerSecond: float64(done.Load()) / time.Since(begin).Seconds(), Failed: int(failed.Load())}
 	if done.Load() == 0 {
 		if err := last.Load(); err != nil {
 			return f, *err

@@ -227,13 +227,12 @@ func (s *soak) settle(ctx context.Context) ([]sample, error) {
 			if err != nil {
 				return nil, err
 			}
-			if now.files < last[i].files || now.goroutines < last[i].goroutines || last[i].files == 0 {
+			if now.files < last[i].files-1 || now.goroutines < last[i].goroutines-3 || last[i].files == 0 {
 				same = 0
 			}
 			last[i] = now
-			s.say("settle %s %d %d", p.name, now.files, now.goroutines)
 		}
-		if same >= 14 {
+		if same >= 12 { // what is kept for some seconds is gone, too
 			break
 		}
 	}

@@ -27,11 +27,13 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	flag.Parse()
-	// A failure says how to repeat it; a file would be left behind.
-	if err := flag.Set("rapid.nofailfile", "true"); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+	// A failure says how to repeat it; a file would be left behind. What the command line
+	// says comes later and counts.
+	for name, value := range map[string]string{"rapid.nofailfile": "true", "rapid.steps": "60", "rapid.shrinktime": "15s"} {
+		if err := flag.Set(name, value); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
 	}
 	goleak.VerifyTestMain(m)
 }

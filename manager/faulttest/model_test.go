@@ -1,6 +1,8 @@
 package faulttest_test
 
 import (
+	"flag"
+	"fmt"
 	"maps"
 	"net/http"
 	"net/netip"
@@ -17,7 +19,8 @@ import (
 )
 
 // modelTime bounds the search on one engine; a failure that is found is shrunk beyond it.
-const modelTime = 4 * time.Second
+// For a long search: -model-time 10m -rapid.checks 1000000.
+var modelTime = flag.Duration("model-time", 4*time.Second, "how long to search for a failure on each engine of the store")
 
 // margin is how near to its end an entry may be there or not.
 const margin = 150 * time.Millisecond
@@ -42,6 +45,8 @@ type tenant struct {
 	users       []*user
 	handlers    []*handler
 	credentials []*credential
+	// lastCredential is the last that was there before.
+	lastCredential string
 }
 
 type entry struct {
@@ -89,18 +94,17 @@ var permissions = []string{
 
 // may is what permissions mean for calls of users.
 var may = map[string][]bool{
-	"/v1/port_mappings":         {false, true, true, false},
-	"/v1/groups":                {false, true, true, true},
-	"/v1/event_handlers":        {false, false, true, true},
-	"/v1/simreach/outbox":       {false, false, false, false}, // for the root user only
-	"/v1/audit_logs/napter":     {false, false, false, false},
-	"/v1/simreach/openapi.json": {true, true, true, true}, // for anybody
+	"/v1/port_mappings":     {false, true, true, false},
+	"/v1/groups":            {false, true, true, true},
+	"/v1/event_handlers":    {false, false, true, true},
+	"/v1/simreach/outbox":   {false, false, false, false}, // for the root user only
+	"/v1/audit_logs/napter": {false, false, false, false},
 }
 
 func modelTest(t *testing.T, r *rig) {
 	begin, failed, runs, calls := time.Now(), false, 0, 0
 	rapid.Check(t, func(t *rapid.T) {
-		if !failed && time.Since(begin) > modelTime {
+		if !failed && time.Since(begin) > *modelTime {
 			return
 		}
 		runs++
@@ -161,9 +165,9 @@ func newModel(t *rapid.T, r *rig) *model {
 				m.ask(t, n.root, "DELETE", s.path("tags/"+k), nil, 204, nil)
 			}
 		}
-		// Credentials stay for good.
-		for _, c := range m.listCredentials(t, n) {
-			n.credentials = append(n.credentials, &credential{c.CredentialID, c.Name, c.RevokedAt != nil})
+		// Credentials stay for good: those of sequences before are passed over.
+		for page := m.listCredentials(t, n); len(page) > 0; page = m.listCredentials(t, n) {
+			n.lastCredential = page[len(page)-1].CredentialID
 		}
 	}
 	return m
@@ -296,7 +300,7 @@ func (m *model) compare(t *rapid.T) {
 func same[T any](t *rapid.T, what string, got, want T) {
 	t.Helper()
 	if d := cmp.Diff(want, got, cmp.AllowUnexported(sim{}, credential{})); d != "" {
-		t.Fatalf("%s (- model, + manager):\n%s", what, d)
+		fail(t, what+" differ", "(- model, + manager):\n%s", d)
 	}
 }
 
@@ -308,7 +312,7 @@ func (m *model) sameEntries(t *rapid.T, n *tenant, list []api.PortMapping, in fu
 		have[e.Endpoint] = e
 	}
 	if len(have) != len(list) {
-		t.Fatalf("%d entries at %d addresses", len(list), len(have))
+		t.Fatal("an address is listed twice")
 	}
 	for _, e := range m.entries {
 		if e.owner != n.index || !in(e) {
@@ -318,14 +322,14 @@ func (m *model) sameEntries(t *rapid.T, n *tenant, list []api.PortMapping, in fu
 		delete(have, e.Endpoint)
 		alive, sure := e.alive()
 		if sure && is != alive {
-			t.Fatalf("entry %s is listed: %v; want %v", e.Endpoint, is, alive)
+			fail(t, fmt.Sprintf("an entry is listed: %v; want %v", is, alive), "%s", e.Endpoint)
 		}
 		if is {
 			same(t, "entry", got, e.PortMapping)
 		}
 	}
 	for _, e := range have {
-		t.Fatalf("entry %s is listed and not known", e.Endpoint)
+		fail(t, "an entry is listed and not known", "%s", e.Endpoint)
 	}
 }
 
@@ -336,6 +340,6 @@ func (m *model) list(t *rapid.T, n *tenant) (list []api.PortMapping) {
 }
 
 func (m *model) listCredentials(t *rapid.T, n *tenant) (list []api.Credential) {
-	m.ask(t, n.root, "GET", "/v1/simreach/credentials?limit=1000", nil, 200, &list)
+	m.ask(t, n.root, "GET", "/v1/simreach/credentials?limit=1000&last_evaluated_key="+n.lastCredential, nil, 200, &list)
 	return list
 }

@@ -148,14 +148,22 @@ func (r *rig) ask(t *rapid.T, who api.AuthResponse, method, path string, body an
 		t.Fatal(err)
 	}
 	if resp.StatusCode != status {
-		t.Fatalf("%s %s as %s/%s: %d %s; want %d", method, path, who.OperatorID, who.UserName, resp.StatusCode, text, status)
+		fail(t, fmt.Sprintf("%s is answered with %d; want %d", method, resp.StatusCode, status), "%s as %s/%s: %s", path, who.OperatorID, who.UserName, text)
 	}
 	if into != nil && status < 300 {
 		if err := json.Unmarshal(text, into); err != nil {
-			t.Fatalf("%s %s: %v: %s", method, path, err, text)
+			fail(t, "the answer cannot be read", "%s %s: %v: %s", method, path, err, text)
 		}
 	}
 	return resp.Header
+}
+
+// fail ends the test. IDs and times are for the detail: a sequence that fails is shrunk
+// only if it fails with the same text again.
+func fail(t *rapid.T, text, detail string, args ...any) {
+	t.Helper()
+	t.Logf(detail, args...)
+	t.Fatal(text)
 }
 
 // TestModel makes random calls and compares the answers with a model of what they mean.

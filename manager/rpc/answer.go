@@ -8,6 +8,7 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/simreach/simreach/internal/telemetry/observe"
+	"github.com/simreach/simreach/internal/workers"
 	"github.com/simreach/simreach/manager"
 	pb "github.com/simreach/simreach/manager/rpc/relayv1"
 )
@@ -61,8 +62,8 @@ func (h handler) Resolve(ctx context.Context, stream resolveStream) error {
 }
 
 func (h handler) readQuestions(ctx context.Context, stream resolveStream, out *answers) {
-	var wg sync.WaitGroup
-	defer wg.Wait()
+	questions := workers.New()
+	defer questions.Close()
 	slots := make(chan struct{}, maxQuestions)
 	var session *manager.RelaySession // of the last question: it is the same every time
 	for {
@@ -78,10 +79,10 @@ func (h handler) readQuestions(ctx context.Context, stream resolveStream, out *a
 				continue
 			}
 		}
-		// A goroutine each: one that has to ask the store holds up no other.
+		// One that has to ask the store holds up no other.
 		slots <- struct{}{}
 		asked := session
-		wg.Go(func() {
+		questions.Go(func() {
 			defer func() { <-slots }()
 			out.send(h.answer(ctx, asked, m))
 		})

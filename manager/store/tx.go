@@ -222,23 +222,40 @@ func pause(ctx context.Context, attempt int) error {
 	}
 }
 
+// errJobFailed rolls a batch back that is run without savepoints.
+var errJobFailed = errors.New("store: a job of the batch failed")
+
 // attempt runs a batch in one transaction. An error is the transaction's; those of jobs
 // are in them.
+//
+// Most jobs succeed, and savepoints would be two of the few statements of each: so they
+// are made only when a batch has turned out to need them.
 func (s *Store) attempt(ctx context.Context, batch []*job) error {
+	err := s.attemptWith(ctx, batch, false)
+	if errors.Is(err, errJobFailed) {
+		return s.attemptWith(ctx, batch, true)
+	}
+	return err
+}
+
+// attemptWith runs a batch with a savepoint for each job, or without: then the first
+// error of a job undoes all of them, and is errJobFailed unless the job is alone.
+func (s *Store) attemptWith(ctx context.Context, batch []*job, savepoints bool) error {
 	var all []manager.Change
-	alone := len(batch) == 1
 	err := s.engine.update(ctx, func(r runner) error {
 		all = nil
 		for _, j := range batch {
-			if err := s.attemptJob(ctx, r, j, alone); err != nil {
+			if err := s.attemptJob(ctx, r, j, savepoints); err != nil {
 				return err
 			}
-			if j.err == nil {
+			switch {
+			case j.err == nil:
 				all = append(all, j.changes...)
+			case len(batch) == 1:
+				return j.err
+			case !savepoints:
+				return errJobFailed
 			}
-		}
-		if alone && batch[0].err != nil {
-			return batch[0].err // rolls back
 		}
 		if len(all) == 0 {
 			return nil
@@ -251,9 +268,9 @@ func (s *Store) attempt(ctx context.Context, batch []*job) error {
 	return err
 }
 
-// attemptJob runs one job in a savepoint, unless it has the transaction to itself.
-func (s *Store) attemptJob(ctx context.Context, r runner, j *job, alone bool) error {
-	if !alone {
+// attemptJob runs one job, in a savepoint if so told.
+func (s *Store) attemptJob(ctx context.Context, r runner, j *job, savepoint bool) error {
+	if savepoint {
 		if _, err := r.exec(ctx, "SAVEPOINT job", nil); err != nil {
 			return err
 		}
@@ -264,7 +281,7 @@ func (s *Store) attemptJob(ctx context.Context, r runner, j *job, alone bool) er
 	if j.err != nil && s.engine.again(j.err) {
 		return j.err // the whole transaction is lost
 	}
-	if alone {
+	if !savepoint {
 		return nil
 	}
 	if j.err != nil {

@@ -112,7 +112,9 @@ func (u *ue) deregistrationAccept(nas.Message) {
 func (u *ue) deregisterUDM() {
 	a, supi := u.a, u.supi
 	u.out = append(u.out, call{run: func(ctx context.Context) func(*ue) {
-		if err := a.uecm.DeregisterAMF(ctx, supi, a.cfg.NFID); err != nil {
+		// That the UDM has no such registration is what was asked for: it may have
+		// refused it, or given it to another AMF since.
+		if err := a.uecm.DeregisterAMF(ctx, supi, a.cfg.NFID); err != nil && problemCause(err) != sbi.CauseContextNotFound {
 			a.stats.callFailures.Add(1)
 			a.log.Warn("cannot deregister at UDM", "supi", supi, "error", err)
 		}

@@ -119,6 +119,7 @@ func TestBarredSubscriber(t *testing.T) {
 	t.Run("registers", func(t *testing.T) {
 		bubble(t, nil, []*subscriber{alice}, func(t *testing.T, tc *testCore) {
 			tc.onRegisterAMF = func() error { return &sbi.Problem{Status: 403, Cause: sbi.CauseNoPSSubscription} }
+			tc.onDeregister = func() error { return &sbi.Problem{Status: 404, Cause: sbi.CauseContextNotFound} }
 			u := tc.gnb(1).ue(alice)
 			u.toSecurityMode()
 			u.completeSecurity(u.request)
@@ -127,6 +128,9 @@ func TestBarredSubscriber(t *testing.T) {
 			}
 			u.wantRelease(ngap.NASUnspecified, "rejected")
 			wantEmpty(tc)
+			if n := tc.amf.Status().Counters.CallFailures; n != 0 {
+				t.Errorf("%d calls count as failed; want none: the UDM has no registration to take back", n)
+			}
 		})
 	})
 	t.Run("is registered", func(t *testing.T) {

@@ -61,6 +61,7 @@ type core struct {
 	onConfirm      func() error
 	onEquipment    func(ident.PEI) (sbi.EquipmentStatus, error) // nil: there is no EIR
 	onRegisterAMF  func() error
+	onDeregister   func() error
 	onSubscription func(context.Context) error
 	onCreate       func(context.Context, sbi.CreateSMContext) error
 	onUpdate       func(context.Context, sbi.SMContextRef, sbi.UpdateSMContext) (sbi.UpdatedSMContext, error)
@@ -169,6 +170,9 @@ func (c *core) CheckEquipment(_ context.Context, supi ident.SUPI, pei ident.PEI)
 
 func (c *core) DeregisterAMF(_ context.Context, supi ident.SUPI, amf sbi.NFID) error {
 	c.note("deregister %s %s", supi, amf)
+	if c.onDeregister != nil {
+		return c.onDeregister()
+	}
 	return nil
 }
 

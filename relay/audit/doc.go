@@ -1,5 +1,6 @@
 // Package audit keeps a relay's audit records until a manager has stored them (N7).
-// [Spool.Record] never waits; records go to a log on disk at once and from there, in
+// [Spool.Record] never waits; records go to a log on disk within a
+// millisecond and from there, in
 // order and at least once, to the manager, which keeps one of each ID.
 //
 // The log survives the relay's death (SIGKILL): the next process hands over what is

@@ -20,6 +20,7 @@ func (w *writer) handOver(ctx context.Context, drained chan<- struct{}) {
 	defer timer.Stop()
 	warned := false
 	for {
+		begin := time.Now()
 		batch, last, size, recorded, err := w.batch(next)
 		if err == nil && len(batch) > 0 {
 			err = w.give(ctx, batch)
@@ -50,6 +51,14 @@ func (w *writer) handOver(ctx context.Context, drained chan<- struct{}) {
 			w.acked.Store(last) // before ackBytes: see compact
 			w.ackBytes.Add(size)
 			signal(w.wake) // there may be something to remove
+			if wait := givePause - time.Since(begin); wait > 0 && len(batch) < w.cfg.Batch && w.waiting.Load() > 0 {
+				timer.Reset(wait)
+				select {
+				case <-timer.C:
+				case <-ctx.Done():
+					return
+				}
+			}
 			continue
 		}
 		if w.waiting.Load() == 0 {

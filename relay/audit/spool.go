@@ -27,7 +27,13 @@ const (
 	// sinkTimeout bounds handing over one batch.
 	sinkTimeout = 10 * time.Second
 	minPause    = 50 * time.Millisecond
-	maxPause    = 2 * time.Second
+	// writePause and givePause are the least times between two writes and between two
+	// batches that are not full: on a busy relay many records then cost one system call
+	// and one transaction of the manager. A record that comes after a quiet time waits
+	// for neither.
+	writePause = time.Millisecond
+	givePause  = 25 * time.Millisecond
+	maxPause   = 2 * time.Second
 )
 
 // Spool is a relay's audit log on its way to a manager. Record, Accepting, Lost and

@@ -189,10 +189,20 @@ func (w *writer) run(ctx context.Context) {
 	defer look.Stop()
 	retry := time.NewTimer(0)
 	defer retry.Stop()
+	soon := time.NewTimer(time.Hour)
+	defer soon.Stop()
+	var last time.Time // of the last write that a record asked for
 	ended := ctx.Done()
 	for {
 		select {
 		case <-w.wake:
+			if wait := writePause - time.Since(last); wait > 0 && ctx.Err() == nil {
+				soon.Reset(wait)
+				continue
+			}
+			last = time.Now()
+		case <-soon.C:
+			last = time.Now()
 		case <-retry.C:
 		case <-look.C:
 			if err := w.takeOver(); err != nil {

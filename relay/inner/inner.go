@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/simreach/simreach/internal/telemetry/observe"
+	"github.com/simreach/simreach/internal/workers"
 	"github.com/simreach/simreach/relay"
 )
 
@@ -103,9 +105,10 @@ type Deps struct {
 	// stack. The connection must be a relay.Conn.
 	Dial    func(ctx context.Context, device netip.AddrPort) (net.Conn, error)
 	Control Control
-	// TLS, if not nil, is how outer relays connect: it must have a certificate and
-	// ClientCAs, and every client must show a certificate of theirs. Connections then
-	// cost goroutines.
+	// TLS, if not nil, is how outer relays connect, with TLS 1.3: it must have a
+	// certificate and ClientCAs, and every client must show a certificate of theirs that
+	// names an outer relay with the URI simreach://relay/outer/<ID>. Connections then cost
+	// goroutines.
 	TLS *tls.Config
 	// Metrics gets the relay's metrics for as long as Run runs. nil: none.
 	Metrics prometheus.Registerer
@@ -132,6 +135,7 @@ type Relay struct {
 	draining chan struct{} // closed by Drain
 	drain    func()
 
+	setups   *workers.Group
 	conns    sync.WaitGroup
 	all      atomic.Int64 // connections in any state
 	live     atomic.Int64 // relayed
@@ -159,7 +163,7 @@ func New(cfg Config, d Deps) (*Relay, error) {
 			return nil, errors.New("inner relay: TLS without ClientCAs would let anybody in")
 		}
 		d.TLS = d.TLS.Clone()
-		d.TLS.ClientAuth = tls.RequireAndVerifyClientCert
+		d.TLS.ClientAuth, d.TLS.MinVersion = tls.RequireAndVerifyClientCert, tls.VersionTLS13
 	}
 	if d.Log == nil {
 		d.Log = slog.New(slog.DiscardHandler)
@@ -178,10 +182,29 @@ func New(cfg Config, d Deps) (*Relay, error) {
 		refused: map[relay.Refusal]uint64{}, ended: map[relay.Cause]uint64{},
 		register: d.Metrics, tracer: observe.NewTracer(d.Traces, "relay/inner"),
 	}
-	r.metrics = newMetrics(r)
+	r.metrics, r.setups = newMetrics(r), workers.New()
 	r.attached, r.draining = d.Attached, make(chan struct{})
 	r.drain = sync.OnceFunc(func() { close(r.draining) })
 	return r, nil
+}
+
+var errNotOuter = errors.New("the certificate is not an outer relay's")
+
+// isOuter checks a client's certificate, which its CA has signed: that CA may have signed
+// those of inner relays, too, of which none shall speak for another one's clients. It is
+// called after the handshake, whichever configuration GetConfigForClient gave that.
+func isOuter(s tls.ConnectionState) error {
+	if s.Version < tls.VersionTLS13 || len(s.VerifiedChains) == 0 {
+		return errNotOuter
+	}
+	if len(s.PeerCertificates) > 0 {
+		for _, u := range s.PeerCertificates[0].URIs {
+			if u.Scheme == "simreach" && u.Host == "relay" && strings.HasPrefix(u.Path, "/outer/") && len(u.Path) > len("/outer/") {
+				return nil
+			}
+		}
+	}
+	return errNotOuter
 }
 
 // Ready is closed once outer relays can connect.
@@ -273,6 +296,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	<-ended
 	<-closed
 	r.conns.Wait()
+	r.setups.Close()
 	return errors.Join(err, <-relayed)
 }
 
@@ -332,7 +356,7 @@ func (r *Relay) accept(life context.Context) error {
 			continue
 		}
 		r.conns.Add(1)
-		go r.serve(life, c)
+		r.setups.Go(func() { r.serve(life, c) })
 	}
 }
 
@@ -411,7 +435,11 @@ func (r *Relay) setUp(ctx context.Context, c net.Conn) (outer, device relay.Conn
 	}
 	if r.tls != nil {
 		tc := tls.Server(c, r.tls)
-		if err := tc.HandshakeContext(hctx); err != nil {
+		err := tc.HandshakeContext(hctx)
+		if err == nil {
+			err = isOuter(tc.ConnectionState())
+		}
+		if err != nil {
 			r.log.Debug("TLS handshake failed", "outer", c.RemoteAddr(), "error", err)
 			return nil, nil, t, relay.BadRequest
 		}

@@ -25,8 +25,8 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var (
-	device  = netip.MustParseAddrPort("10.60.0.7:22")
-	key     = make([]byte, sha256.Size)
+	device = netip.MustParseAddrPort("10.60.0.7:22")
+	key    = []byte(strings.Repeat("k", sha256.Size))
 )
 
 // control is an attachment with one key.

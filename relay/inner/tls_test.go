@@ -11,7 +11,9 @@ import (
 	"io"
 	"math/big"
 	"net"
+	"net/url"
 	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -63,6 +65,7 @@ func (a *authority) certificate(t *testing.T, name string) tls.Certificate {
 	t.Helper()
 	der, key := issue(t, a, &x509.Certificate{
 		Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
+		URIs:        []*url.URL{{Scheme: "simreach", Host: "relay", Path: "/" + strings.TrimRight(name, "0123456789") + "/" + name}},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	})
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
@@ -102,8 +105,12 @@ func TestTLS(t *testing.T) {
 		t.Errorf("after both ended: %v; want EOF", err)
 	}
 	for name, bad := range map[string]*tls.Config{
-		"no certificate":           {RootCAs: ca.pool, ServerName: "inner1"},
-		"a stranger's certificate": {RootCAs: ca.pool, ServerName: "inner1", Certificates: []tls.Certificate{stranger.certificate(t, "outer1")}},
+		"no certificate":               {RootCAs: ca.pool, ServerName: "inner1"},
+		"an inner relay's certificate": {RootCAs: ca.pool, ServerName: "inner1", Certificates: []tls.Certificate{ca.certificate(t, "inner2")}},
+		"nobody's certificate":         {RootCAs: ca.pool, ServerName: "inner1", Certificates: []tls.Certificate{ca.certificate(t, "")}},
+		"TLS 1.2":                      {RootCAs: ca.pool, ServerName: "inner1", Certificates: good.Certificates, MaxVersion: tls.VersionTLS12},
+		"TLS 1.1":                      {RootCAs: ca.pool, ServerName: "inner1", Certificates: good.Certificates, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11},
+		"a stranger's certificate":     {RootCAs: ca.pool, ServerName: "inner1", Certificates: []tls.Certificate{stranger.certificate(t, "outer1")}},
 	} {
 		if _, err := g.askTLS(t, bad); err == nil {
 			t.Errorf("%s: connected", name)
@@ -124,8 +131,8 @@ func TestTLS(t *testing.T) {
 	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the relay stopped: %v; want a reset", err)
 	}
-	if s := g.Status(); s.Relayed != 2 || s.Refused["bad-request"] != 3 {
-		t.Errorf("status %+v; want 2 relayed and 3 bad requests", s)
+	if s := g.Status(); s.Relayed != 2 || s.Refused["bad-request"] != 7 {
+		t.Errorf("status %+v; want 2 relayed and 7 bad requests", s)
 	}
 }
 

@@ -36,7 +36,9 @@ type conn struct {
 	simID      string
 	device     netip.AddrPort
 	devicePort uint16
-	lapse      *time.Timer // cuts it before its entry expires; nil: nothing does
+	from       *net.TCPConn // where bytes for the device may be read from before it is reached; nil: nowhere
+	early      []byte       // those that were
+	lapse      *time.Timer  // cuts it before its entry expires; nil: nothing does
 
 	span observe.Span // of setting it up
 
@@ -104,6 +106,18 @@ func (c *conn) cut(why error) {
 	}
 }
 
+// maxEarly is how much of what a client sends is read before its device is reached.
+const maxEarly = 8 << 10
+
+// readEarly reads what the client has sent so far, to go with the request to the inner
+// relay. What has been read once goes with every further request, too.
+func (c *conn) readEarly() []byte {
+	if c.from != nil && len(c.early) == 0 {
+		c.early = relay.Arrived(c.from, maxEarly)
+	}
+	return c.early
+}
+
 // ended returns why c was cut, if it was.
 func (c *conn) ended() error {
 	c.mu.Lock()
@@ -167,7 +181,7 @@ func (c *conn) begin(client, device relay.Conn, who peer, gen uint64) (began boo
 	r.live.Add(1)
 	c.port.live.Add(1)
 	// done takes neither c.mu nor anything else that is held here.
-	c.link = r.relayer.Start(client, device, &c.port.counters, func(res relay.Result) {
+	c.link = r.relayer.StartAfter(client, device, len(c.early), &c.port.counters, func(res relay.Result) {
 		c.finish(res)
 		c.over()
 	})

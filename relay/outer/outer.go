@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/simreach/simreach/internal/telemetry/observe"
+	"github.com/simreach/simreach/internal/workers"
 	"github.com/simreach/simreach/manager"
 	"github.com/simreach/simreach/relay"
 )
@@ -39,8 +40,9 @@ type Relay struct {
 	many        *manyServer
 	buffers     *sync.Pool // of wires
 
-	tasks sync.WaitGroup // setting up, pending acknowledgements, cuts
-	conns sync.WaitGroup // connections in any state
+	setups *workers.Group // set connections up
+	tasks  sync.WaitGroup // pending acknowledgements, cuts
+	conns  sync.WaitGroup // connections in any state
 
 	// byPort is the table of open ports as acceptors see it; the loop alone writes it.
 	byPort [math.MaxUint16 + 1]atomic.Pointer[port]
@@ -72,7 +74,7 @@ func New(cfg Config, d Deps) (*Relay, error) {
 	r := &Relay{
 		cfg: cfg, log: d.Log.With("nf", "relay-outer", "relay", cfg.ID), deps: d,
 		ready: make(chan struct{}), slots: make(chan struct{}, cfg.MaxHandshakes),
-		buffers: &sync.Pool{}, sources: newSources(cfg.SourceRate, cfg.SourceBurst), credentials: newCredentials(d.Resolver),
+		buffers: &sync.Pool{}, setups: workers.New(), sources: newSources(cfg.SourceRate, cfg.SourceBurst), credentials: newCredentials(d.Resolver),
 		entries: map[manager.EntryID]*port{}, closing: map[*port]struct{}{}, denied: map[string]uint64{}, ended: map[string]uint64{},
 	}
 	if r.relayer, err = relay.NewRelayer(relay.Config{IdleTimeout: cfg.IdleTimeout}); err != nil {

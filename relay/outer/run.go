@@ -65,6 +65,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	stopReceiving()
 	stopServices()
 	r.tasks.Wait()
+	r.setups.Close()
 	wg.Wait()
 	if err != nil && ctx.Err() == nil {
 		return fmt.Errorf("outer relay %s: %w", r.cfg.ID, err)

@@ -31,7 +31,7 @@ func (r *Relay) serve(ctx context.Context, p *port, raw net.Conn) {
 	r.accepted.Add(1)
 	r.metrics.accepted()
 	c, full := r.newConn(p, remote(raw), p.opening.Many, func() { relay.Abort(raw) })
-	r.tasks.Go(func() {
+	r.setups.Go(func() {
 		client, ok := raw.(relay.Conn)
 		if !ok {
 			c.audit(manager.AuditAccess, begin, "", 0, 0)
@@ -99,6 +99,8 @@ func (r *Relay) setUp(ctx context.Context, c *conn, client relay.Conn, begin tim
 			return fail(afterHandshake(err), err)
 		}
 		client, tell = secured, secured.alertLast
+	} else if t, ok := client.(*net.TCPConn); ok && !route.ProxyProtocol {
+		c.from = t
 	}
 	device, err := r.reach(ctx, c, route, "")
 	if err != nil {
@@ -204,7 +206,7 @@ func wait(ctx context.Context, d time.Duration) bool {
 // manager.ResolveRequest.
 func (r *Relay) reach(ctx context.Context, c *conn, route manager.Route, target string) (relay.Conn, error) {
 	begin := time.Now()
-	device, err := r.connect(ctx, route)
+	device, err := r.connect(ctx, c, route)
 	for _, pause := range askAgain {
 		d, ok := errors.AsType[*denial](err)
 		if !ok || !passing(d.cause) || pause > 0 && d.cause != manager.CauseTicketInvalid || !wait(ctx, pause) {
@@ -212,7 +214,7 @@ func (r *Relay) reach(ctx context.Context, c *conn, route manager.Route, target 
 		}
 		if again, rerr := c.resolve(ctx, target); rerr == nil {
 			route = again
-			device, err = r.connect(ctx, route)
+			device, err = r.connect(ctx, c, route)
 		}
 	}
 	if err != nil {
@@ -230,20 +232,20 @@ func (r *Relay) reach(ctx context.Context, c *conn, route manager.Route, target 
 }
 
 // connect connects to the device of a route.
-func (r *Relay) connect(ctx context.Context, route manager.Route) (relay.Conn, error) {
+func (r *Relay) connect(ctx context.Context, c *conn, route manager.Route) (relay.Conn, error) {
 	req := relay.Request{Target: route.Device, Ticket: route.Ticket}
 	if !r.tracer.On() {
-		return r.connectTo(ctx, route, req)
+		return r.connectTo(ctx, c, route, req)
 	}
 	ctx, span := r.step(ctx, spanInner)
 	span.Set(observe.RelayID.String(string(route.InnerID)))
 	req.Trace = observe.Traceparent(ctx)
-	c, err := r.connectTo(ctx, route, req)
+	device, err := r.connectTo(ctx, c, route, req)
 	endSpan(span, err)
-	return c, err
+	return device, err
 }
 
-func (r *Relay) connectTo(ctx context.Context, route manager.Route, req relay.Request) (relay.Conn, error) {
+func (r *Relay) connectTo(ctx context.Context, from *conn, route manager.Route, req relay.Request) (relay.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.DeviceTimeout)
 	defer cancel()
 	raw, err := r.deps.DialInner(ctx, route.Inner)
@@ -261,6 +263,7 @@ func (r *Relay) connectTo(ctx context.Context, route manager.Route, req relay.Re
 			return nil, deny(manager.CauseInnerUnreachable, fmt.Errorf("inner relay %s: %w", route.InnerID, err))
 		}
 	}
+	req.Early = from.readEarly()
 	err = relay.Connect(ctx, c, req)
 	if err == nil {
 		err = ctx.Err()
