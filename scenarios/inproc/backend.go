@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -88,6 +89,7 @@ type topology struct {
 	secrets plan.Secrets
 	links   *links
 	store   string // directory of the manager's database
+	results string // directory of captures, traces and the log; empty: nothing is kept
 	parts   parts
 	units   map[string]*unit
 	started []*unit
@@ -100,8 +102,13 @@ func newTopology(s *spec.Spec, o lab.Options) (*topology, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &topology{spec: s, log: o.Log, secrets: secrets}
+	t := &topology{spec: s, log: o.Log, secrets: secrets, results: o.Dir}
 	if o.Dir != "" {
+		for _, f := range t.relaying().TraceFiles() { // roles add to them
+			if err := os.Remove(f); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return nil, fmt.Errorf("traces of an earlier run: %w", err)
+			}
+		}
 		f, err := os.Create(filepath.Join(o.Dir, "simreach.log"))
 		if err != nil {
 			return nil, fmt.Errorf("log: %w", err)

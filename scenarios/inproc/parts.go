@@ -315,7 +315,7 @@ func (r role) Run(ctx context.Context) error {
 // relaying builds the relay system's roles. Its networks are all loopback here.
 func (t *topology) relaying() relaying.Plan {
 	return relaying.Plan{
-		Spec: t.spec, Secrets: t.secrets, Dir: t.store, OneAddress: true,
+		Spec: t.spec, Secrets: t.secrets, Dir: t.store, OneAddress: true, Results: t.results,
 		At: func(node, network string) netip.Addr { return t.links.host(t.spec, node, network) },
 	}
 }

@@ -67,7 +67,7 @@ func TestStartOnTakenPortLeavesNothing(t *testing.T) {
 		node, network string
 		port          uint16
 	}{
-		{"manager", plan.Core, plan.PortRPC}, {"manager", plan.Public, plan.PortREST}, {"inner1", plan.Core, plan.PortInner},
+		{"manager", plan.Public, plan.PortRPC}, {"manager", plan.Public, plan.PortREST}, {"inner1", plan.Core, plan.PortInner},
 	} {
 		s := worldSpec(t)
 		top, err := newTopology(s, lab.Options{Log: slog.New(slog.DiscardHandler)})
