@@ -40,6 +40,8 @@ func (s *Service) RecordCall(c APICall) {
 	if c.ID == "" {
 		c.ID = newID(c.At)
 	}
+	// A path that the store does not take must not hold up the calls of others.
+	c.API, c.Path, c.Source, c.Principal.UserName = storable(c.API), storable(c.Path), storable(c.Source), storable(c.Principal.UserName)
 	l := &s.accounts.calls
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -54,6 +56,14 @@ func (s *Service) RecordCall(c APICall) {
 		default:
 		}
 	}
+}
+
+// unstorable reports whether text is what ErrBadText refuses.
+func unstorable(text string) bool { return storable(text) != text }
+
+// storable returns text without what ErrBadText refuses.
+func storable(text string) string {
+	return strings.ToValidUTF8(strings.ReplaceAll(text, "\x00", "\uFFFD"), "\uFFFD")
 }
 
 // flushCalls stores what is queued, as far as the operators' contracts want it.
@@ -76,6 +86,9 @@ func (a *accounts) flushCalls(ctx context.Context) error {
 	if err != nil { // once more, later
 		l.mu.Lock()
 		l.queued = append(calls, l.queued...)
+		if over := len(l.queued) - maxQueuedCalls; over > 0 {
+			l.queued, l.lost = l.queued[:maxQueuedCalls], l.lost+uint64(over)
+		}
 		l.mu.Unlock()
 	}
 	return err

@@ -143,7 +143,7 @@ func (rs *RelaySession) Next(ctx context.Context) (Command, error) {
 		// as a command, and commands from before it are harmless repetitions.
 		es, err := rs.svc.store.RelayEntries(ctx, rs.relay.ID, now())
 		if err != nil {
-			return Command{}, &Error{Code: CodeInternal, Err: fmt.Errorf("snapshot for relay %s: %w", rs.relay.ID, err)}
+			return Command{}, AsError(fmt.Errorf("snapshot for relay %s: %w", rs.relay.ID, err))
 		}
 		rs.snapshotSent = true
 		c := Command{Session: rs.id, Kind: CommandSnapshot, Openings: make([]Opening, len(es))} // ID 0

@@ -28,7 +28,7 @@ func (s *Service) AwaitAttachment(ctx context.Context, op OperatorID, imsi ident
 		case errors.Is(err, ErrNotAttached) && !attached:
 			return Attachment{}, false, nil
 		case err != nil && !errors.Is(err, ErrNotAttached):
-			return Attachment{}, false, &Error{Code: CodeInternal, Err: err}
+			return Attachment{}, false, AsError(err)
 		}
 		select {
 		case <-changed:

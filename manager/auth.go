@@ -119,7 +119,7 @@ func (s *Service) issue(a Account, apiKey string, timeout time.Duration, switche
 	claims.Operator.OperatorID, claims.Operator.UserName = a.OperatorID, a.UserName
 	var err error
 	if c.Token, err = s.signer.Load().sign("JWT", claims); err != nil {
-		return Credentials{}, &Error{Code: CodeInternal, Err: fmt.Errorf("sign token for %s: %w", c.Principal, err)}
+		return Credentials{}, AsError(fmt.Errorf("sign token for %s: %w", c.Principal, err))
 	}
 	return c, nil
 }
@@ -233,14 +233,6 @@ func (s *Service) RevokeTokens(ctx context.Context, p Principal, all bool) error
 	err := s.store.RevokeTokens(ctx, p, all)
 	s.accounts.forget(p.OperatorID)
 	return userError(ctx, p, "revoke tokens", err)
-}
-
-// faultIn returns err with a code, or ctx's error if that is the cause.
-func faultIn(ctx context.Context, what string, err error) error {
-	if err == nil || ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-		return err
-	}
-	return &Error{Code: CodeInternal, Err: fmt.Errorf("%s: %w", what, err)}
 }
 
 func keyHash(apiKey string) string {

@@ -32,6 +32,7 @@ const (
 	CodeBadQuery         Code = "COM0009"
 	CodeNotOffered       Code = "COM0010"
 	CodeRepeatedWrite    Code = "COM0011"
+	CodeBadText          Code = "COM0012"
 
 	CodeAuthFailed      Code = "AUT0001"
 	CodeTokenRequired   Code = "AUT0002"
@@ -205,6 +206,7 @@ var codes = map[Code]codeText{
 
 	CodeNotOffered:    {KindNotFound, "This testbed does not offer %s.", "このテストベッドでは %s を提供していません。"},
 	CodeRepeatedWrite: {KindConflict, "It was changed by another request at the same time.", "同時に別のリクエストで変更されました。"},
+	CodeBadText:       {KindInvalid, "Texts must be UTF-8 without zero bytes.", "テキストはゼロバイトを含まない UTF-8 で指定してください。"},
 
 	CodeAuthFailed:      {KindUnauthenticated, "Authentication failed.", "認証に失敗しました。"},
 	CodeTokenRequired:   {KindUnauthenticated, "The headers X-Soracom-API-Key and X-Soracom-Token are both required.", "X-Soracom-API-Key ヘッダーと X-Soracom-Token ヘッダーの両方が必要です。"},

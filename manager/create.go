@@ -375,7 +375,7 @@ func (s *Service) claim(ctx context.Context, r Relay, e *Entry) error {
 			s.table.addIf(version, &kept)
 		}
 		if err != nil && !errors.Is(err, ErrAddressTaken) {
-			return &Error{Code: CodeInternal, Err: fmt.Errorf("create entry for imsi-%s: %w", e.IMSI, err)}
+			return AsError(fmt.Errorf("create entry for imsi-%s: %w", e.IMSI, err))
 		}
 		return err
 	}
@@ -391,7 +391,7 @@ func (s *Service) claim(ctx context.Context, r Relay, e *Entry) error {
 	for range blindDraws { // a free port may be taken between the list and the attempt
 		taken, err := s.store.TakenPorts(ctx, r.Address.Addr(), e.Created)
 		if err != nil {
-			return &Error{Code: CodeInternal, Err: fmt.Errorf("list ports of relay %s: %w", r.ID, err)}
+			return AsError(fmt.Errorf("list ports of relay %s: %w", r.ID, err))
 		}
 		var set portSet
 		for _, p := range taken {

@@ -63,14 +63,14 @@ func (s *Service) RegisterCredential(ctx context.Context, op OperatorID, n NewCr
 	}
 	have, err := s.store.Credentials(ctx, CredentialQuery{OperatorID: op, Limit: maxCredentials})
 	if err != nil {
-		return Credential{}, &Error{Code: CodeInternal, Err: err}
+		return Credential{}, AsError(err)
 	}
 	if len(have) >= maxCredentials {
 		return Credential{}, NewError(CodeTooManyCredentials, maxCredentials)
 	}
 	c := Credential{ID: CredentialID(newID(time.Now())), OperatorID: op, Name: n.Name, CA: ca.Raw, PublicKey: key, Created: now()}
 	if err := s.store.AddCredential(ctx, c); err != nil {
-		return Credential{}, &Error{Code: CodeInternal, Err: err}
+		return Credential{}, AsError(err)
 	}
 	return c, nil
 }
@@ -149,7 +149,7 @@ func looksLikePEM(in []byte) bool { return bytes.Contains(in, []byte("-----BEGIN
 func (s *Service) Credentials(ctx context.Context, q CredentialQuery) ([]Credential, error) {
 	cs, err := s.store.Credentials(ctx, q)
 	if err != nil {
-		return nil, &Error{Code: CodeInternal, Err: err}
+		return nil, AsError(err)
 	}
 	return cs, nil
 }
@@ -162,26 +162,6 @@ func (s *Service) OperatorCredential(ctx context.Context, op OperatorID, id Cred
 		return Credential{}, NewError(CodeUnknownCredential, id)
 	}
 	return c, err
-}
-
-// UsableCredential is OperatorCredential for an entry that is to be made: it must be in
-// force. Errors: also CodeCredentialRevoked, CodeCredentialExpired.
-func (s *Service) UsableCredential(ctx context.Context, op OperatorID, id CredentialID) (Credential, error) {
-	c, err := s.OperatorCredential(ctx, op, id)
-	if err != nil {
-		return Credential{}, err
-	}
-	if !c.Revoked.IsZero() {
-		return Credential{}, NewError(CodeCredentialRevoked)
-	}
-	ca, err := x509.ParseCertificate(c.CA)
-	if err != nil {
-		return Credential{}, &Error{Code: CodeInternal, Err: err}
-	}
-	if time.Now().After(ca.NotAfter) {
-		return Credential{}, NewError(CodeCredentialExpired)
-	}
-	return c, nil
 }
 
 // RevokeCredential ends a credential for good: its entries are not resolved any more and
@@ -273,7 +253,7 @@ func (s *Service) credential(ctx context.Context, id CredentialID) (Credential, 
 	case errors.Is(err, ErrNotFound):
 		return Credential{}, NewError(CodeUnknownCredential, id)
 	case err != nil:
-		return Credential{}, &Error{Code: CodeInternal, Err: err}
+		return Credential{}, AsError(err)
 	}
 	cc.mu.Lock()
 	defer cc.mu.Unlock()

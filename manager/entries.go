@@ -12,7 +12,7 @@ import (
 func (s *Service) Entries(ctx context.Context, q EntryQuery) ([]Entry, error) {
 	es, err := s.store.Entries(ctx, q, now())
 	if err != nil {
-		return nil, &Error{Code: CodeInternal, Err: fmt.Errorf("list entries of %s: %w", q.OperatorID, err)}
+		return nil, AsError(fmt.Errorf("list entries of %s: %w", q.OperatorID, err))
 	}
 	return es, nil
 }
@@ -32,7 +32,7 @@ func (s *Service) DeleteEntry(ctx context.Context, op OperatorID, a netip.AddrPo
 	case errors.Is(err, ErrNotFound):
 		return unknown
 	case err != nil:
-		return &Error{Code: CodeInternal, Err: fmt.Errorf("find entry at %s: %w", a, err)}
+		return AsError(fmt.Errorf("find entry at %s: %w", a, err))
 	case e.OperatorID != op, e.Expired(now()):
 		return unknown
 	}
@@ -48,7 +48,7 @@ func (s *Service) DeleteEntry(ctx context.Context, op OperatorID, a netip.AddrPo
 	case errors.Is(err, ErrNotFound): // it expired, or another request was faster
 		return unknown
 	case err != nil:
-		return &Error{Code: CodeInternal, Err: fmt.Errorf("delete entry %s: %w", e.ID, err)}
+		return AsError(fmt.Errorf("delete entry %s: %w", e.ID, err))
 	}
 	s.table.remove(a, e.ID)
 	s.log.Info("entry revoked", "entry", e.ID, "operator", op, "imsi", e.IMSI, "relay", e.RelayID, "address", e.Address)

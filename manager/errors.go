@@ -1,6 +1,7 @@
 package manager
 
 import (
+	"context"
 	"errors"
 	"fmt"
 )
@@ -73,12 +74,26 @@ func (e *Error) Message(l Language) string {
 }
 
 // AsError returns err as an *Error. Errors without a code become CodeInternal
-// with err beneath.
+// with err beneath, and ErrBadText becomes CodeBadText.
 func AsError(err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e
 	}
+	if errors.Is(err, ErrBadText) {
+		return &Error{Code: CodeBadText, Err: err}
+	}
 	return &Error{Code: CodeInternal, Err: err}
+}
+
+// fault returns err as AsError does, after what was being done.
+func fault(what string, err error) error { return AsError(fmt.Errorf("%s: %w", what, err)) }
+
+// faultIn is fault for an err that may be nil; ctx's own error stays as it is.
+func faultIn(ctx context.Context, what string, err error) error {
+	if err == nil || ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return err
+	}
+	return fault(what, err)
 }
 
 // Sentinels of the Store and Directory contracts, matched with errors.Is.
@@ -87,6 +102,11 @@ var (
 	ErrAddressTaken = errors.New("relay address and port are in use or in quarantine")
 	ErrNotAttached  = errors.New("no session")
 	ErrExists       = errors.New("it exists already")
+	// ErrTooMany refuses to add to as many things as there may be.
+	ErrTooMany = errors.New("too many")
+	// ErrBadText refuses text that not every store can keep, from any method: it has a
+	// zero byte or is not UTF-8.
+	ErrBadText = errors.New("text with a zero byte, or not in UTF-8")
 )
 
 // Sentinels between manager and relays.

@@ -98,9 +98,6 @@ type HandlerStore interface {
 	NextAction(ctx context.Context) (time.Time, error)
 }
 
-// ErrTooMany is AddHandler's refusal.
-var ErrTooMany = errors.New("too many")
-
 // Firing is a rule that came true.
 type Firing struct {
 	HandlerID HandlerID
@@ -115,7 +112,7 @@ type Firing struct {
 type PendingAction struct {
 	ID        string
 	HandlerID HandlerID
-	IMSI      ident.IMSI // empty: the rule was about all of a target
+	IMSI      ident.IMSI // the SIM with which the rule came true, also of a rule about all of a target
 	Target    string
 	Action    Typed
 	Due       time.Time

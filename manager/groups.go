@@ -81,14 +81,6 @@ func (s *Service) CreateGroup(ctx context.Context, op OperatorID, tags map[strin
 	return g, nil
 }
 
-// fault gives err CodeInternal, unless it has a code.
-func fault(what string, err error) error {
-	if _, ok := errors.AsType[*Error](err); ok {
-		return err
-	}
-	return &Error{Code: CodeInternal, Err: fmt.Errorf("%s: %w", what, err)}
-}
-
 func checkTags(tags map[string]string) error {
 	if len(tags) > maxTags {
 		return NewError(CodeBadTag, fmt.Sprintf("more than %d tags", maxTags))

@@ -74,6 +74,8 @@ func (r Relay) Validate() error {
 		return bad("no instance")
 	case !r.Address.Addr().IsValid() || r.Address.Addr().IsUnspecified():
 		return bad("no address")
+	case unstorable(string(r.ID)), unstorable(r.Instance), unstorable(r.Region):
+		return bad("the id, instance or region has a zero byte or is not UTF-8")
 	}
 	switch r.Kind {
 	case OuterRelay:

@@ -48,7 +48,7 @@ func (rs *RelaySession) resolve(ctx context.Context, q ResolveRequest) (Route, e
 	case errors.Is(err, ErrNotFound):
 		return Route{}, NewError(CodeUnknownEntry, hit)
 	case err != nil:
-		return Route{}, &Error{Code: CodeInternal, Err: fmt.Errorf("find entry at %s: %w", hit, err)}
+		return Route{}, AsError(fmt.Errorf("find entry at %s: %w", hit, err))
 	case e.RelayID != rs.relay.ID:
 		return Route{}, NewError(CodeUnknownEntry, hit)
 	}
@@ -77,7 +77,7 @@ func (rs *RelaySession) resolve(ctx context.Context, q ResolveRequest) (Route, e
 	case errors.Is(err, ErrNotAttached):
 		return Route{}, NewError(CodeDeviceOffline)
 	case err != nil:
-		return Route{}, &Error{Code: CodeInternal, Err: fmt.Errorf("look up imsi-%s: %w", t.IMSI, err)}
+		return Route{}, AsError(fmt.Errorf("look up imsi-%s: %w", t.IMSI, err))
 	}
 	inner, ok := s.fleet.serving(relayKey{InnerRelay, s.registry.innerOf[at.UPF]})
 	if !ok {
@@ -89,7 +89,7 @@ func (rs *RelaySession) resolve(ctx context.Context, q ResolveRequest) (Route, e
 	r.Device, r.InnerID, r.Inner = netip.AddrPortFrom(at.Address, t.DevicePort), inner.ID, inner.Address
 	r.Ticket, err = s.signer.Load().ticket(r, inner.Instance, s.cfg.TicketLifetime)
 	if err != nil {
-		return Route{}, &Error{Code: CodeInternal, Err: fmt.Errorf("sign ticket for entry %s: %w", e.ID, err)}
+		return Route{}, AsError(fmt.Errorf("sign ticket for entry %s: %w", e.ID, err))
 	}
 	return r, nil
 }

@@ -67,7 +67,7 @@ func (rs *RelaySession) AddAudit(ctx context.Context, records []AuditRecord) (re
 	for _, r := range records {
 		ok, err := s.maySpeak(ctx, rs.relay.ID, r)
 		if err != nil {
-			return 0, &Error{Code: CodeInternal, Err: err}
+			return 0, AsError(err)
 		}
 		if !ok {
 			refused++
@@ -78,7 +78,7 @@ func (rs *RelaySession) AddAudit(ctx context.Context, records []AuditRecord) (re
 	}
 	if len(good) > 0 {
 		if err := s.store.AddAudit(ctx, good); err != nil {
-			return 0, &Error{Code: CodeInternal, Err: fmt.Errorf("audit records of relay %s: %w", rs.relay.ID, err)}
+			return 0, AsError(fmt.Errorf("audit records of relay %s: %w", rs.relay.ID, err))
 		}
 	}
 	s.audit.stored.Add(uint64(len(good)))
@@ -94,6 +94,9 @@ func (s *Service) maySpeak(ctx context.Context, relay RelayID, r AuditRecord) (b
 	case AuditAccess, AuditConnected, AuditDenied, AuditRefused, AuditClosed:
 	default:
 		return false, nil // the life of entries is told by the managers
+	}
+	if slices.ContainsFunc([]string{r.ID, r.ConnectionID, string(r.Cause), string(r.IMSI), r.SIMID, string(r.EntryID)}, unstorable) {
+		return false, nil
 	}
 	if r.ID == "" || len(r.ID) > 64 || r.ConnectionID == "" || len(r.ConnectionID) > 64 || len(r.Cause) > 64 || len(r.IMSI) > 15 || len(r.SIMID) > 32 {
 		return false, nil
@@ -147,7 +150,7 @@ func (s *Service) retention(ctx context.Context, op OperatorID) (time.Duration, 
 func (s *Service) Audit(ctx context.Context, q AuditQuery) ([]AuditRecord, error) {
 	keep, err := s.retention(ctx, q.OperatorID)
 	if err != nil {
-		return nil, &Error{Code: CodeInternal, Err: err}
+		return nil, AsError(err)
 	}
 	if oldest := now().Add(-keep); q.From.Before(oldest) {
 		q.From = oldest
@@ -188,7 +191,7 @@ func (s *Service) ErrorLog(ctx context.Context, q AuditQuery) ([]Failure, error)
 func (s *Service) Contracts(ctx context.Context, op OperatorID) ([]string, error) {
 	names, err := s.store.Contracts(ctx, op)
 	if err != nil {
-		return nil, &Error{Code: CodeInternal, Err: err}
+		return nil, AsError(err)
 	}
 	return names, nil
 }
@@ -205,11 +208,11 @@ func (s *Service) AddContract(ctx context.Context, op OperatorID, name string) e
 	}
 	if name == ContractNapter && !slices.Contains(names, name) {
 		if err := s.purge(ctx, op, ShortRetention); err != nil {
-			return &Error{Code: CodeInternal, Err: err}
+			return AsError(err)
 		}
 	}
 	if err := s.store.AddContract(ctx, op, name, now()); err != nil {
-		return &Error{Code: CodeInternal, Err: err}
+		return AsError(err)
 	}
 	return nil
 }
@@ -224,11 +227,11 @@ func (s *Service) DeleteContract(ctx context.Context, op OperatorID, name string
 	case errors.Is(err, ErrNotFound):
 		return NewError(CodeNoContract, name)
 	case err != nil:
-		return &Error{Code: CodeInternal, Err: err}
+		return AsError(err)
 	}
 	if name == ContractNapter {
 		if err := s.purge(ctx, op, ShortRetention); err != nil {
-			return &Error{Code: CodeInternal, Err: err}
+			return AsError(err)
 		}
 	}
 	return nil
@@ -240,7 +243,7 @@ func knownContract(name string) bool { return name == ContractNapter || name == 
 // AuditExport returns those of a month, "YYYYMM". Errors: CodeBadQuery, CodeInternal.
 func (s *Service) CountAuditExport(ctx context.Context, op OperatorID, bytes int64) error {
 	if err := s.store.AddAuditExport(ctx, op, now().Format("200601"), bytes); err != nil {
-		return &Error{Code: CodeInternal, Err: err}
+		return AsError(err)
 	}
 	return nil
 }
@@ -252,7 +255,7 @@ func (s *Service) AuditExport(ctx context.Context, op OperatorID, month string) 
 	}
 	n, err := s.store.AuditExport(ctx, op, month)
 	if err != nil {
-		return 0, &Error{Code: CodeInternal, Err: err}
+		return 0, AsError(err)
 	}
 	return n, nil
 }

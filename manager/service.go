@@ -191,7 +191,7 @@ type Status struct {
 func (s *Service) Status(ctx context.Context) (Status, error) {
 	n, err := s.store.CountEntries(ctx)
 	if err != nil {
-		return Status{}, &Error{Code: CodeInternal, Err: fmt.Errorf("count entries: %w", err)}
+		return Status{}, AsError(fmt.Errorf("count entries: %w", err))
 	}
 	return Status{Instance: s.instance, Entries: n, Expired: s.expired.Load(), Attached: s.dir.Size(), Relays: s.fleet.status()}, nil
 }

@@ -107,7 +107,7 @@ func (s *Service) found(sim SIM, err error, unknown *Error) (Subscriber, error) 
 	case errors.Is(err, ErrNotFound):
 		return Subscriber{}, unknown
 	case err != nil:
-		return Subscriber{}, &Error{Code: CodeInternal, Err: fmt.Errorf("find SIM: %w", err)}
+		return Subscriber{}, AsError(fmt.Errorf("find SIM: %w", err))
 	}
 	sub := Subscriber{IMSI: sim.IMSI, SIMID: sim.SIMID, OperatorID: sim.OperatorID}
 	s.sims.cache.add(sub)

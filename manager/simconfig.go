@@ -2,8 +2,6 @@ package manager
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"time"
 
 	"github.com/simreach/simreach/internal/ident"
@@ -117,18 +115,11 @@ func (c SubscriberConfig) seed(at time.Time) (SIM, error) {
 	if c.OperatorID != "" {
 		s.Registered = at
 	}
-	if c.SIM.RegistrationSecret != "" {
-		s.SecretHash = secretDigest(c.SIM.RegistrationSecret)
+	if c.SIM.RegistrationSecret != "" { // a long random string on a card's sleeve; guessing is one request per try
+		s.SecretHash = digest(c.SIM.RegistrationSecret)
 	}
 	s.Dirty = s.Supervised()
 	return s, nil
-}
-
-// secretDigest is enough for registration secrets: they are long random strings on a
-// card's sleeve, and guessing is one request per try.
-func secretDigest(secret string) string {
-	h := sha256.Sum256([]byte(secret))
-	return hex.EncodeToString(h[:])
 }
 
 // Core is the mobile core as the manager commands it. Nil members: the manager has no

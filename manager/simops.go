@@ -2,7 +2,6 @@ package manager
 
 import (
 	"context"
-	"crypto/subtle"
 	"errors"
 	"fmt"
 	"slices"
@@ -311,9 +310,9 @@ func (s *Service) RegisterSIM(ctx context.Context, op OperatorID, ref SIMRef, se
 	if err != nil {
 		return SIMResult{}, err
 	}
-	digest := secretDigest(secret)
+	hash := digest(secret)
 	before, after, err := s.store.UpdateSIM(ctx, sim.IMSI, func(sim *SIM) error {
-		if sim.OperatorID != "" || sim.SecretHash == "" || subtle.ConstantTimeCompare([]byte(sim.SecretHash), []byte(digest)) != 1 {
+		if sim.OperatorID != "" || sim.SecretHash == "" || !equalText(sim.SecretHash, hash) {
 			return ref.unknown()
 		}
 		sim.OperatorID, sim.GroupID, sim.SecretHash, sim.Status = op, group, "", SIMReady

@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"net/netip"
 	"unicode/utf8"
 )
 
@@ -215,7 +216,7 @@ func (s *Service) checkPassword(ctx context.Context, p Principal, password strin
 	if len(password) > maxSecret {
 		return NewError(CodeWrongPassword)
 	}
-	t, err := s.accounts.guard.enter(ctx, "p"+p.String(), Login{}.Source)
+	t, err := s.accounts.guard.enter(ctx, "p"+p.String(), netip.Addr{})
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/simreach/simreach/bench/result"
@@ -88,24 +89,41 @@ var measures = []measure{
 	{name: "tls-resumed", tls: true, port: portEcho, load: Load{Kind: "handshake", Streams: 16, Resume: true}, collect: byRate(setups)},
 }
 
+// Validate reports what is wrong with o, and what there is instead.
+func (o Options) Validate() error {
+	if o.Rounds < 1 {
+		return fmt.Errorf("%d rounds: want at least 1", o.Rounds)
+	}
+	var cases []string
+	for _, m := range measures {
+		cases = append(cases, m.name)
+	}
+	variants := []string{"routed"}
+	for _, p := range peers {
+		variants = append(variants, p.name)
+	}
+	variants = append(variants, "ours")
+	for _, list := range []struct {
+		what        string
+		asked, have []string
+	}{{"case", o.Only, cases}, {"variant", o.Variants, variants}} {
+		for _, name := range list.asked {
+			if !slices.Contains(list.have, name) {
+				return fmt.Errorf("unknown %s %q: want some of %s", list.what, name, strings.Join(list.have, ", "))
+			}
+		}
+	}
+	return nil
+}
+
 // Run makes the namespaces, starts all variants and measures them in turns. Everything
 // is gone when it returns.
 func Run(ctx context.Context, o Options) (r result.Report, err error) {
+	if err := o.Validate(); err != nil {
+		return r, err
+	}
 	if err := netns.Available(); err != nil {
 		return r, fmt.Errorf("bench relay needs network namespaces: %w; run it as root", err)
-	}
-	if o.Rounds < 1 {
-		return r, fmt.Errorf("%d rounds: want at least 1", o.Rounds)
-	}
-	for _, name := range o.Only {
-		if !slices.ContainsFunc(measures, func(m measure) bool { return m.name == name }) {
-			return r, fmt.Errorf("unknown case %q", name)
-		}
-	}
-	for _, name := range o.Variants {
-		if name != "routed" && name != "ours" && !slices.ContainsFunc(peers, func(p peer) bool { return p.name == name }) {
-			return r, fmt.Errorf("unknown variant %q", name)
-		}
 	}
 	dir, err := os.MkdirTemp("", "simreach-bench-")
 	if err != nil {
@@ -197,16 +215,13 @@ func (r *run) stop() error {
 	return errors.Join(errs...)
 }
 
-func (r *run) measureAll(ctx context.Context) error {
-	plain, secure := result.NewSamples(), result.NewSamples()
+// eachTurn calls f for each case of each round and each variant that can do it, until f
+// fails.
+func (r *run) eachTurn(f func(round int, m measure, v *variant) error) error {
 	for round := range r.Rounds {
 		for _, m := range measures {
 			if len(r.Only) > 0 && !slices.Contains(r.Only, m.name) {
 				continue
-			}
-			into := plain
-			if m.tls {
-				into = secure
 			}
 			// Whoever is first in one round is last in the next.
 			turn := slices.Concat(r.variants[round%len(r.variants):], r.variants[:round%len(r.variants)])
@@ -214,12 +229,30 @@ func (r *run) measureAll(ctx context.Context) error {
 				if m.tls && v.secure == nil {
 					continue
 				}
-				r.say("round %d of %d: %s %s", round+1, r.Rounds, m.name, v.name)
-				if err := r.one(ctx, m, v, func(x result.Metric, value float64) { into.Add(round, m.name, x, v.name, value) }); err != nil {
+				if err := f(round, m, v); err != nil {
 					return fmt.Errorf("%s with %s: %w", m.name, v.name, err)
 				}
 			}
 		}
+	}
+	return nil
+}
+
+func (r *run) measureAll(ctx context.Context) error {
+	if len(r.variants) == 0 {
+		return fmt.Errorf("nothing to measure: not installed: %s", strings.Join(r.report.Absent, ", "))
+	}
+	plain, secure := result.NewSamples(), result.NewSamples()
+	err := r.eachTurn(func(round int, m measure, v *variant) error {
+		r.say("round %d of %d: %s %s", round+1, r.Rounds, m.name, v.name)
+		into := plain
+		if m.tls {
+			into = secure
+		}
+		return r.one(ctx, m, v, func(x result.Metric, value float64) { into.Add(round, m.name, x, v.name, value) })
+	})
+	if err != nil {
+		return err
 	}
 	var names, others []string
 	for _, v := range r.variants {

@@ -26,17 +26,17 @@ func CopyRelay(ctx context.Context, forwards []string, ready func()) error {
 		}
 		at, err := netip.ParseAddrPort(f[0])
 		if err != nil {
-			return err
+			return fmt.Errorf("forward %q: %w", text, err)
 		}
 		l, err := net.Listen("tcp", at.String())
 		if err != nil {
-			return err
+			return fmt.Errorf("forward %q: %w", text, err)
 		}
 		if len(f) == 3 {
 			cert, err := tls.LoadX509KeyPair(f[2], f[2])
 			if err != nil {
 				l.Close()
-				return err
+				return fmt.Errorf("forward %q: %w", text, err)
 			}
 			l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13})
 		}

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -11,8 +12,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"crypto/tls"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
@@ -28,26 +27,34 @@ const bulkBuffer = 256 << 10
 
 // ServeLoad is the server: it accepts on the three ports of an address until ctx ends.
 func ServeLoad(ctx context.Context, at netip.Addr, ready func()) error {
-	handlers := map[uint16]func(*net.TCPConn){portEcho: echo, portSink: sink, portSource: source}
-	life, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	for port, handle := range handlers {
+	open := map[*net.TCPListener]func(*net.TCPConn){}
+	for port, handle := range map[uint16]func(*net.TCPConn){portEcho: echo, portSink: sink, portSource: source} {
 		l, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(at, port)))
 		if err != nil {
-			cancel()
+			for o := range open {
+				o.Close()
+			}
 			return fmt.Errorf("server: %w", err)
 		}
+		open[l] = handle
+	}
+	return serve(ctx, open, ready)
+}
+
+// serve hands what listeners accept to their handlers until ctx ends, and closes all.
+func serve(ctx context.Context, listeners map[*net.TCPListener]func(*net.TCPConn), ready func()) error {
+	var wg sync.WaitGroup
+	for l, handle := range listeners {
 		wg.Go(func() {
-			defer context.AfterFunc(life, func() { l.Close() })()
+			stop := context.AfterFunc(ctx, func() { l.Close() })
+			defer stop()
 			for {
 				c, err := l.AcceptTCP()
 				if err != nil {
 					return
 				}
 				wg.Go(func() {
-					stop := context.AfterFunc(life, func() { c.Close() })
+					stop := context.AfterFunc(ctx, func() { c.Close() })
 					defer stop()
 					defer c.Close()
 					handle(c)
@@ -57,6 +64,7 @@ func ServeLoad(ctx context.Context, at netip.Addr, ready func()) error {
 	}
 	ready()
 	<-ctx.Done()
+	wg.Wait()
 	return nil
 }
 

@@ -155,23 +155,33 @@ func (c *cost) add(pid int) error {
 	if err != nil {
 		return err
 	}
-	// After the command's name in parentheses: fields 14 and 15 of proc(5) are user and
-	// system time, 24 is the resident set in pages.
-	_, rest, _ := strings.Cut(string(stat), ") ")
-	f := strings.Fields(rest)
-	if len(f) < 22 {
-		return fmt.Errorf("/proc/%d/stat has %d fields", pid, len(f))
+	if err := c.addStat(string(stat)); err != nil {
+		return fmt.Errorf("/proc/%d/stat: %w", pid, err)
 	}
-	number := func(i int) uint64 {
-		n, _ := strconv.ParseUint(f[i], 10, 64) // the kernel writes numbers
-		return n
-	}
-	c.cpu += time.Duration(number(11)+number(12)) * time.Second / ticksPerSec
-	c.rss += number(21) * uint64(os.Getpagesize())
 	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
 	if err != nil {
 		return err
 	}
 	c.files += len(fds)
+	return nil
+}
+
+// addStat adds what a process's stat file says (proc_pid_stat(5)). After the command's
+// name, which may hold parentheses itself, fields 14 and 15 are user and system time and
+// 24 is the resident set in pages.
+func (c *cost) addStat(text string) error {
+	f := strings.Fields(text[strings.LastIndex(text, ")")+1:])
+	if len(f) < 22 {
+		return fmt.Errorf("%d fields after the name", len(f))
+	}
+	var n [3]uint64
+	for i, at := range [...]int{14, 15, 24} {
+		var err error
+		if n[i], err = strconv.ParseUint(f[at-3], 10, 64); err != nil {
+			return fmt.Errorf("field %d: %w", at, err)
+		}
+	}
+	c.cpu += time.Duration(n[0]+n[1]) * time.Second / ticksPerSec
+	c.rss += n[2] * uint64(os.Getpagesize())
 	return nil
 }

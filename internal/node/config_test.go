@@ -3,13 +3,19 @@ package node
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/simreach/simreach/internal/ident"
+	"github.com/simreach/simreach/manager"
 	"github.com/simreach/simreach/nf/udm"
 	"github.com/simreach/simreach/ue"
 )
@@ -119,10 +125,68 @@ func TestSamplesFitTogether(t *testing.T) {
 		"manager of outer relay": {out.Control.Manager, m.RPC.Listen},
 		"secret of inner relay":  {in.Control.Secret, m.RPC.Secret},
 		"secret of outer relay":  {out.Control.Secret, m.RPC.Secret},
+		"UDM of the manager":     {m.UDM, "http://" + u.SBI.String()},
+		"SMF it commands":        {m.SMF, "http://" + s.SBI.String()},
+		"charging of the SMF":    {s.CHF, "http://" + m.Charging.String()},
+		"equipment events":       {u.EquipmentEvents, "http://" + m.Charging.String()},
 	} {
 		if !reflect.DeepEqual(pair[0], pair[1]) {
 			t.Errorf("%s: %v and %v", what, pair[0], pair[1])
 		}
+	}
+}
+
+// TestCommentedExamplesLoad: what stands in a sample as a comment that may be taken in.
+func TestCommentedExamplesLoad(t *testing.T) {
+	example := regexp.MustCompile(`(?m)^# ([a-z_]+: .*)$`)
+	seen := 0
+	for role := range Roles() {
+		text, err := os.ReadFile(filepath.Join("testdata", role+".yaml"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range example.FindAllSubmatch(text, -1) {
+			seen++
+			if _, err := Load(role, write(t, m[1])); err != nil {
+				t.Errorf("%s: %s: %v", role, m[1], err)
+			}
+		}
+	}
+	if seen < 6 {
+		t.Errorf("%d examples found", seen)
+	}
+}
+
+// TestStaticDirectoryFromAFile: the devices of the file are where it says, and no SMF
+// is listened to.
+func TestStaticDirectoryFromAFile(t *testing.T) {
+	load := func(text string) (manager.Directory, error) {
+		t.Helper()
+		r, err := Load("manager", write(t, []byte("static_directory: "+text+"\n")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, parts, err := r.(*Manager).directory(slog.New(slog.DiscardHandler), func(what, at string) (net.Listener, error) {
+			return nil, fmt.Errorf("%s listens on %s", what, at)
+		})
+		if len(parts) != 0 {
+			t.Errorf("%d parts to run", len(parts))
+		}
+		return d, err
+	}
+	d, err := load(`[{imsi: "001010000000001", count: 2, upf: upf1, address: 10.45.0.1}]`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := manager.Attachment{UPF: "upf1", Address: netip.MustParseAddr("10.45.0.2")}
+	if got, err := d.Lookup(t.Context(), "001010000000002"); err != nil || got != want {
+		t.Errorf("the second device is at %v, %v; want %v", got, err, want)
+	}
+	if _, err := load(`[{imsi: "001010000000001", upf: upf1}]`); err == nil {
+		t.Error("a device without an address is accepted")
+	}
+	if _, err := load(`[]`); err == nil || !strings.Contains(err.Error(), "SMF events listens") {
+		t.Errorf("an empty list: %v; want the SMF's events", err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime/debug"
 
 	"github.com/simreach/simreach/internal/telemetry"
 	"github.com/simreach/simreach/internal/telemetry/observe"
@@ -84,7 +85,11 @@ func (c *Manager) run(ctx context.Context, log *slog.Logger, tel *telemetry.Tele
 		}
 		return err
 	}
-	return serve(ctx, ready, parts...)
+	return serve(ctx, func() {
+		// What reading the store and the directory left behind would stay for long.
+		debug.FreeOSMemory()
+		ready()
+	}, parts...)
 }
 
 func (c *Manager) assemble(log *slog.Logger, tel *telemetry.Telemetry, st *store.Store, listenOn func(what, at string) (net.Listener, error)) ([]component, error) {

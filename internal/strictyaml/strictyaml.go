@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -233,13 +234,19 @@ func (r Reader) checkNode(n ast.Node, t reflect.Type, what string) error {
 		switch n.(type) {
 		case *ast.FloatNode, *ast.IntegerNode:
 		default:
-			return wrong("a number", "write a number such as 0.01")
+			// The library reads 1e+06, which its own writer makes, as a plain text.
+			if t := n.GetToken(); t.Type != token.StringType || !exponent.MatchString(t.Value) {
+				return wrong("a number", "write a number such as 0.01")
+			}
 		}
 	default:
 		return checkInteger(n, t, wrong)
 	}
 	return nil
 }
+
+// exponent is a number of YAML's core schema (YAML 1.2.2 section 10.3.2) with an exponent.
+var exponent = regexp.MustCompile(`^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$`)
 
 func checkInteger(n ast.Node, t reflect.Type, wrong func(want, fix string) error) error {
 	low, high := int64(0), uint64(math.MaxUint64)

@@ -36,6 +36,15 @@ func read(r strictyaml.Reader, text string) (sample, error) {
 	return s, r.Decode(file.Docs[0].Body, &s)
 }
 
+// TestExponents: numbers as the library itself writes large ones.
+func TestExponents(t *testing.T) {
+	for text, want := range map[string]float64{"1e+06": 1e6, "-2.5E-3": -0.0025, ".5e1": 5} {
+		if s, err := read(strictyaml.Reader{}, "ratio: "+text+"\n"); err != nil || s.Ratio != want {
+			t.Errorf("%s is read as %v, %v", text, s.Ratio, err)
+		}
+	}
+}
+
 // TestWhatIsTaken: every kind of value, written as its type.
 func TestWhatIsTaken(t *testing.T) {
 	s, err := read(strictyaml.Reader{}, `
@@ -77,6 +86,7 @@ func TestWhatIsRefused(t *testing.T) {
 		{"small: -129\n", "f:1:8: small is not in range (-128 to 127)"},
 		{"port: 65536\n", "f:1:7: port is not in range (0 to 65535)"},
 		{"port: -1\n", "f:1:7: port is not in range (0 to 65535)"},
+		{"ratio: \"1e3\"\n", "f:1:8: ratio is not a number (write a number such as 0.01)"},
 		{"ratio: half\n", "f:1:8: ratio is not a number (write a number such as 0.01)"},
 		{"wait: 30\n", "f:1:7: wait is not a duration (write a number with a unit, such as 100ms, 10s or 2m)"},
 		{"wait: soon\n", "f:1:7: wait is not a duration (write a number with a unit, such as 100ms, 10s or 2m)"},

@@ -12,7 +12,7 @@ import (
 
 const (
 	// lifetime is how long a goroutine waits for its next task.
-	lifetime = 5 * time.Second
+	lifetime = time.Second
 	// maxSpare bounds the goroutines that wait.
 	maxSpare = 64
 )

@@ -122,7 +122,12 @@ func modelTest(t *testing.T, r *rig) {
 			"create handler": m.createHandler, "put handler": m.putHandler, "delete handler": m.deleteHandler,
 		}
 		for name, f := range actions {
-			actions[name] = func(t *rapid.T) { calls++; f(t) }
+			actions[name] = func(t *rapid.T) {
+				if failed || time.Since(begin) <= *modelTime {
+					calls++
+					f(t)
+				}
+			}
 		}
 		t.Repeat(actions)
 	})

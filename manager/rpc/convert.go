@@ -182,7 +182,11 @@ func ackFromPB(session string, m *pb.Acknowledgement) manager.Acknowledgement {
 var rpcCodes = map[manager.Kind]connect.Code{
 	manager.KindInvalid:         connect.CodeInvalidArgument,
 	manager.KindUnauthenticated: connect.CodeUnauthenticated,
+	manager.KindForbidden:       connect.CodePermissionDenied,
 	manager.KindNotFound:        connect.CodeNotFound,
+	manager.KindTooLarge:        connect.CodeResourceExhausted,
+	manager.KindConflict:        connect.CodeFailedPrecondition,
+	manager.KindFailed:          connect.CodeAborted,
 	manager.KindOffline:         connect.CodeFailedPrecondition,
 	manager.KindUnavailable:     connect.CodeUnavailable,
 	manager.KindInternal:        connect.CodeInternal,

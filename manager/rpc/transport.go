@@ -3,8 +3,10 @@ package rpc
 import (
 	"context"
 	"crypto/tls"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"time"
@@ -56,7 +58,7 @@ func newPeer(address, secret string, dial dialFunc, source *pki.Source) *peer {
 		Protocols: &protocols, DisableCompression: true,
 		HTTP2: &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
 	}
-	var round http.RoundTripper = t
+	var round http.RoundTripper = whole{t}
 	url := "http://" + address
 	bounded := func(ctx context.Context, network, address string) (net.Conn, error) {
 		ctx, cancel := context.WithTimeout(ctx, dialTimeout)
@@ -66,7 +68,7 @@ func newPeer(address, secret string, dial dialFunc, source *pki.Source) *peer {
 	if source == nil {
 		protocols.SetUnencryptedHTTP2(true)
 		t.DialContext = bounded
-		round = authorize{t, "Bearer " + secret}
+		round = authorize{round, "Bearer " + secret}
 	} else {
 		protocols.SetHTTP2(true)
 		t.DialTLSContext = dialTLS(bounded, source)
@@ -96,6 +98,62 @@ func dialTLS(dial dialFunc, source *pki.Source) dialFunc {
 		}
 		return c, nil
 	}
+}
+
+// whole has every message of a stream leave as one: connect writes the prefix and the
+// message one after the other, and each would be a frame, a packet and two wake-ups.
+type whole struct{ next http.RoundTripper }
+
+func (w whole) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Body == nil || r.ContentLength >= 0 { // a unary call
+		return w.next.RoundTrip(r)
+	}
+	r = r.Clone(r.Context())
+	r.Body = &messages{ReadCloser: r.Body}
+	return w.next.RoundTrip(r)
+}
+
+// prefixSize is that of a message's prefix: flags, and a length of four bytes.
+const prefixSize = 5
+
+// messages reads a stream's messages with their prefixes, a whole one at a time where
+// the buffer has room for it.
+type messages struct {
+	io.ReadCloser
+	prefix [prefixSize]byte
+	got    int // of the prefix
+	left   int // of a message whose prefix was read
+}
+
+// Read implements io.Reader.
+func (m *messages) Read(p []byte) (int, error) {
+	if m.left > 0 {
+		return m.rest(p)
+	}
+	n, err := readFull(m.ReadCloser, p[:min(len(p), prefixSize-m.got)])
+	m.got += copy(m.prefix[m.got:], p[:n])
+	if err != nil || m.got < prefixSize {
+		return n, err
+	}
+	m.got, m.left = 0, int(binary.BigEndian.Uint32(m.prefix[1:]))
+	more, err := m.rest(p[n:])
+	return n + more, err
+}
+
+// rest reads what fits of the message that was begun.
+func (m *messages) rest(p []byte) (int, error) {
+	n, err := readFull(m.ReadCloser, p[:min(len(p), m.left)])
+	m.left -= n
+	return n, err
+}
+
+// readFull is io.ReadFull, but that an end in the middle is io.EOF: the peer judges it.
+func readFull(r io.Reader, p []byte) (int, error) {
+	n, err := io.ReadFull(r, p)
+	if err == io.ErrUnexpectedEOF {
+		err = io.EOF
+	}
+	return n, err
 }
 
 // authorize adds the shared secret to every request.

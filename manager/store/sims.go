@@ -1,16 +1,18 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"database/sql"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -19,14 +21,23 @@ import (
 	"github.com/simreach/simreach/manager"
 )
 
-// recordIDs makes IDs that sort in the order in which they were made.
-type recordIDs struct{ entropy io.Reader }
+// recordIDs makes IDs that sort by a time and, within its millisecond, in the order in
+// which they were made. Any goroutine may use it.
+type recordIDs struct {
+	mu   sync.Mutex // guards last
+	last int64      // microseconds since 1970
+}
 
-func newRecordIDs() recordIDs { return recordIDs{ulid.Monotonic(rand.Reader, 0)} }
-
-// next returns an ID of a time. The entropy runs out after 2^80 of one millisecond.
-func (r recordIDs) next(at time.Time) string {
-	return ulid.MustNew(ulid.Timestamp(at), r.entropy).String()
+// next returns an ID of a time: a ULID whose random part begins with the time of writing.
+func (r *recordIDs) next(at time.Time) string {
+	r.mu.Lock()
+	r.last = max(time.Now().UnixMicro(), r.last+1)
+	written := r.last
+	r.mu.Unlock()
+	var e [10]byte
+	binary.BigEndian.PutUint64(e[:], uint64(written)<<8) // 56 bits last for 2000 years
+	rand.Read(e[7:])                                     // never fails (crypto/rand)
+	return ulid.MustNew(ulid.Timestamp(at), bytes.NewReader(e[:])).String()
 }
 
 const simColumns = `doc, group_id, version, dirty`
@@ -38,7 +49,7 @@ func (s *Store) SeedSIMs(ctx context.Context, sims []manager.SIM) (int, error) {
 		n := 0
 		err := s.write(ctx, func(t *tx) error {
 			n = 0
-			ids := newRecordIDs()
+			ids := &s.ids
 			for _, sim := range chunk {
 				ok, err := insertSIM(t, sim)
 				if err != nil {
@@ -121,14 +132,14 @@ func putTags(t *tx, imsi ident.IMSI, before, after map[string]string) error {
 	return nil
 }
 
-func addStatus(t *tx, ids recordIDs, sim manager.SIM, at time.Time) error {
+func addStatus(t *tx, ids *recordIDs, sim manager.SIM, at time.Time) error {
 	_, err := t.exec(`INSERT INTO sim_statuses (id, imsi, at, status) VALUES (?, ?, ?, ?)`,
 		ids.next(at), string(sim.IMSI), at.UnixMilli(), string(sim.Status))
 	return err
 }
 
 // putSIM stores a SIM that changed, with what follows from the change.
-func putSIM(t *tx, ids recordIDs, before manager.SIM, after *manager.SIM, at time.Time) error {
+func putSIM(t *tx, ids *recordIDs, before manager.SIM, after *manager.SIM, at time.Time) error {
 	if after.CoreDiffers(before) {
 		after.Version, after.Dirty = before.Version+1, true
 	}
@@ -210,7 +221,7 @@ func (s *Store) UpdateSIM(ctx context.Context, imsi ident.IMSI, change func(*man
 		if refused = change(&after); refused != nil {
 			return refused
 		}
-		return putSIM(t, newRecordIDs(), before, &after, after.Modified)
+		return putSIM(t, &s.ids, before, &after, after.Modified)
 	})
 	switch {
 	case refused != nil:
@@ -314,7 +325,7 @@ func (s *Store) NotePortMappings(ctx context.Context, at map[ident.IMSI]time.Tim
 	// In one order, so that managers that write at one time do not block each other.
 	for chunk := range slices.Chunk(slices.Sorted(maps.Keys(at)), 500) {
 		err := s.write(ctx, func(t *tx) error {
-			ids := newRecordIDs()
+			ids := &s.ids
 			for _, imsi := range chunk {
 				sim, err := scanSIM(t.row(`SELECT `+simColumns+` FROM sims WHERE imsi = ?`, string(imsi)))
 				if errors.Is(err, sql.ErrNoRows) || err == nil && !sim.PortMapped.Before(at[imsi]) {

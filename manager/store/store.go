@@ -69,6 +69,7 @@ func (c Config) Validate() error {
 type Store struct {
 	engine engine
 	writer writer
+	ids    recordIDs
 
 	latency      *prometheus.HistogramVec
 	reads, saves prometheus.Observer // of latency

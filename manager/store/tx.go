@@ -6,8 +6,10 @@ import (
 	"database/sql"
 	"errors"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/simreach/simreach/manager"
 )
@@ -60,6 +62,9 @@ type tx struct {
 
 // exec runs a statement that returns no rows, and returns how many it changed.
 func (t *tx) exec(query string, args ...any) (int64, error) {
+	if err := storable(args); err != nil {
+		return 0, err
+	}
 	res, err := t.r.exec(t.ctx, query, args)
 	if err != nil {
 		return 0, err
@@ -70,7 +75,24 @@ func (t *tx) exec(query string, args ...any) (int64, error) {
 // query runs a statement that returns rows. They must be read to their end, or closed,
 // before the next statement.
 func (t *tx) query(query string, args ...any) (*sql.Rows, error) {
+	if err := storable(args); err != nil {
+		return nil, err
+	}
 	return t.r.query(t.ctx, query, args)
+}
+
+// storable returns manager.ErrBadText for text that PostgreSQL refuses, on all engines.
+func storable(args []any) error {
+	for _, a := range args {
+		text, ok := a.(string)
+		if n, is := a.(sql.NullString); is {
+			text, ok = n.String, true
+		}
+		if ok && (strings.IndexByte(text, 0) >= 0 || !utf8.ValidString(text)) {
+			return manager.ErrBadText
+		}
+	}
+	return nil
 }
 
 // row runs a statement that returns at most one row.

@@ -19,7 +19,7 @@ import (
 // written once, by flush.
 type chargingBatch struct {
 	t     *tx
-	ids   recordIDs
+	ids   *recordIDs
 	usage map[usageKey]manager.Usage
 }
 
@@ -43,7 +43,7 @@ type liveRow struct {
 func (s *Store) ApplyCharging(ctx context.Context, reports []manager.ChargingReport) ([]manager.ChargingOutcome, error) {
 	out := make([]manager.ChargingOutcome, len(reports))
 	err := s.write(ctx, func(t *tx) error {
-		b := &chargingBatch{t, newRecordIDs(), map[usageKey]manager.Usage{}}
+		b := &chargingBatch{t, &s.ids, map[usageKey]manager.Usage{}}
 		for i, r := range reports {
 			var err error
 			if out[i], err = b.apply(r); err != nil {
@@ -338,7 +338,7 @@ func (s *Store) EndSession(ctx context.Context, id string, at time.Time) (manage
 	var o manager.ChargingOutcome
 	err := s.write(ctx, func(t *tx) error {
 		o = manager.ChargingOutcome{}
-		b := &chargingBatch{t, newRecordIDs(), map[usageKey]manager.Usage{}}
+		b := &chargingBatch{t, &s.ids, map[usageKey]manager.Usage{}}
 		l, err := scanLive(t.row(`SELECT `+liveColumns+` FROM sim_sessions WHERE id = ? AND ended = 0`, id))
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil

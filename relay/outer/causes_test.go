@@ -210,7 +210,8 @@ func TestCauses(t *testing.T) {
 					if !ok {
 						t.Fatal("nothing provokes it")
 					}
-					provoke(t, p, mode, cause, manager.AuditType(f[1]), want)
+					for again := 2; !provoke(t, p, mode, cause, manager.AuditType(f[1]), want, again > 0); again-- {
+					}
 				})
 			}
 		}
@@ -220,7 +221,10 @@ func TestCauses(t *testing.T) {
 	}
 }
 
-func provoke(t *testing.T, p provocation, mode string, cause manager.Cause, audit manager.AuditType, want string) {
+// provoke brings a cause about and checks what follows. It reports false if a TLS client
+// saw just a reset at the end of a connection and may try again: an alert does not wait for
+// a write that is not quite over, on a busy machine.
+func provoke(t *testing.T, p provocation, mode string, cause manager.Cause, audit manager.AuditType, want string, again bool) bool {
 	s := startTLS(t, func(c *Config, _ *Deps) {
 		if p.config != nil {
 			p.config(c)
@@ -290,7 +294,11 @@ func provoke(t *testing.T, p provocation, mode string, cause manager.Cause, audi
 			err = syscall.ECONNRESET // HTTP/2 has another word for it
 		}
 	}
-	if got := seen(err); got != want {
+	got := seen(err)
+	if again && got == "reset" && got != want && mode == "TLS" && p.after != nil {
+		return false
+	}
+	if got != want {
 		t.Errorf("the client saw %s; want %s", got, want)
 	}
 	types := []manager.AuditType{manager.AuditAccess, audit, manager.AuditClosed}
@@ -298,6 +306,7 @@ func provoke(t *testing.T, p provocation, mode string, cause manager.Cause, audi
 		types[1] = manager.AuditConnected
 	}
 	s.expectAudit(cause, types...)
+	return true
 }
 
 // streamTo is a stream as a net.Conn.

@@ -23,6 +23,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var here = netip.MustParseAddr("127.0.0.1")
 
+// patience is how long these tests wait for what must come: long, for machines that have
+// much else to do.
+const patience = time.Minute
+
 // control is the test in the place of the manager.
 type control struct {
 	commands chan manager.Command
@@ -182,7 +186,7 @@ func (g *rig) command(c manager.Command) manager.Acknowledgement {
 	g.t.Helper()
 	g.ctl.lastID++
 	c.Session, c.ID = "s", g.ctl.lastID
-	late := time.After(5 * time.Second)
+	late := time.After(patience)
 	select {
 	case g.ctl.commands <- c:
 	case <-late:
@@ -205,12 +209,12 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	late := time.After(5 * time.Second)
+	late := time.After(patience)
 	for !ok() {
 		select {
 		case <-tick.C:
 		case <-late:
-			t.Fatalf("not after 5 s: %s", what)
+			t.Fatalf("not after %s: %s", patience, what)
 		}
 	}
 }
@@ -267,7 +271,7 @@ func dial(t *testing.T, a netip.AddrPort) *net.TCPConn {
 		t.Fatalf("connect to %v: %v", a, err)
 	}
 	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(patience))
 	return c.(*net.TCPConn)
 }
 
@@ -296,7 +300,7 @@ func turnedAway(a netip.AddrPort) error {
 		return err
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(5 * time.Second))
+	c.SetDeadline(time.Now().Add(patience))
 	_, err = c.Read(make([]byte, 1))
 	return err
 }

@@ -135,7 +135,7 @@ func TestOwnConnectionsDoNotHoldPorts(t *testing.T) {
 	defer inner.Close()
 	// The port may be shared with a connection of somebody else, to another peer and
 	// without the option: then another one has to do.
-	for range 20 {
+	for range 500 {
 		if err = listenBeside(t, inner); err == nil {
 			return
 		}

@@ -39,6 +39,7 @@ func (r *Relay) Run(ctx context.Context) error {
 			l.fail(err)
 		}
 	})
+	<-r.relayer.Ready() // which does not take long, whatever comes of it
 	wg.Go(func() { r.many.run(services) })
 	wg.Go(func() { r.tell(services) })
 	serving, stopServing := context.WithCancel(base)

@@ -155,7 +155,7 @@ func dialTLSOnly(t *testing.T, a netip.AddrPort, c *tls.Config) (*tls.Conn, erro
 		return nil, err
 	}
 	t.Cleanup(func() { raw.Close() })
-	raw.SetDeadline(time.Now().Add(10 * time.Second))
+	raw.SetDeadline(time.Now().Add(patience))
 	conn := tls.Client(raw, c)
 	if err := conn.HandshakeContext(t.Context()); err != nil {
 		return nil, err

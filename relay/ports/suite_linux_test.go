@@ -285,7 +285,8 @@ func drainEndsWithItsContext(t *testing.T, mode string) {
 	mustDial(t, s.at(first)) // waits in the queue
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	time.AfterFunc(200*time.Millisecond, func() { close(block) })
+	// Not before the drain has seen who waits, on a busy machine, too.
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, func() { close(block) }) })()
 	if err := s.Drain(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("drain: %v, want deadline exceeded", err)
 	}

@@ -33,7 +33,8 @@ type Backend interface {
 // Options go with Start.
 type Options struct {
 	Log *slog.Logger // nil discards
-	// Dir receives a pcap per link and the logs of the nodes; empty keeps neither.
+	// Dir receives a pcap per link, the spans of the manager and the relays, and the logs
+	// of the nodes; empty keeps none of them.
 	Dir string
 	// Scratch is the run's directory for the files of its steps, if it has one. Its
 	// maker removes it; a backend that outlives a crash notes it for that case.
@@ -125,7 +126,6 @@ type Manager interface {
 	// Create asks for access. A refusal comes back as *APIError.
 	Create(ctx context.Context, from Client, r AccessRequest) (Access, error)
 	Delete(ctx context.Context, a Access) error
-	List(ctx context.Context) ([]Access, error)
 	// AwaitDirectory returns when the directory says that the IMSI has a session,
 	// or has none.
 	AwaitDirectory(ctx context.Context, imsi ident.IMSI, attached bool) (Attachment, error)

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -59,6 +60,7 @@ type running struct {
 	lock     *os.File
 	dir      string // configuration, sockets, the manager's database; removed at the end
 	logs     string
+	results  string // directory of captures, traces and logs; empty: nothing is kept
 	secrets  plan.Secrets
 	topology topology
 	roles    map[string]*role
@@ -107,12 +109,18 @@ func (r *running) start(ctx context.Context, binary string, o lab.Options) (err 
 	level := "warn"
 	if o.Dir != "" {
 		level = "debug"
+		r.results = o.Dir
 		r.logs = filepath.Join(o.Dir, "logs")
 		if err := os.RemoveAll(r.logs); err != nil {
 			return fmt.Errorf("log directory: %w", err)
 		}
 		if err := os.MkdirAll(r.logs, 0o755); err != nil {
 			return fmt.Errorf("log directory: %w", err)
+		}
+		for _, f := range r.relaying().TraceFiles() { // roles add to them
+			if err := os.Remove(f); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("traces of an earlier run: %w", err)
+			}
 		}
 	}
 	r.topology.run = r.run

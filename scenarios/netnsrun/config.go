@@ -117,7 +117,7 @@ func (r *running) upf(u spec.UPF) *node.UPF {
 // relaying builds the relay system's roles.
 func (r *running) relaying() relaying.Plan {
 	return relaying.Plan{
-		Spec: r.spec, Secrets: r.secrets, Dir: r.dir,
+		Spec: r.spec, Secrets: r.secrets, Dir: r.dir, Results: r.results,
 		At: func(node, network string) netip.Addr { return plan.On(r.spec, node, network) },
 	}
 }

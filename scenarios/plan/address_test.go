@@ -18,6 +18,16 @@ func TestEveryAddressIsUsedOnce(t *testing.T) {
 		s.GNBs = append(s.GNBs, spec.GNB{Name: fmt.Sprintf("gnb%d", i)})
 		s.Clients = append(s.Clients, spec.Client{Name: fmt.Sprintf("client%d", i)})
 	}
+	checkAddresses(t, s)
+	s.InnerRelays = s.InnerRelays[:30] // as many as may stand outside
+	for _, b := range spec.Boundaries() {
+		s.Boundary = b
+		checkAddresses(t, s)
+	}
+}
+
+func checkAddresses(t *testing.T, s *spec.Spec) {
+	t.Helper()
 	owner := map[netip.Addr]string{Runner(s).Addr(): "the host"}
 	for _, n := range Nodes(s) {
 		as := Addresses(s, n)

@@ -3,6 +3,7 @@ package plan_test
 import (
 	"net/netip"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -11,6 +12,7 @@ import (
 	"github.com/simreach/simreach/manager"
 	"github.com/simreach/simreach/nf/smf"
 	"github.com/simreach/simreach/nf/udm"
+	"github.com/simreach/simreach/scenarios"
 	"github.com/simreach/simreach/scenarios/plan"
 	"github.com/simreach/simreach/scenarios/spec"
 	"github.com/simreach/simreach/ue"
@@ -96,8 +98,9 @@ func TestEveryComponentAcceptsItsConfiguration(t *testing.T) {
 		for i, g := range s.GNBs {
 			check(g.Name, plan.GNB(s, i, at(g.Name, plan.N3, 2152), at("amf", plan.N2, 38412)))
 		}
+		hop, _ := plan.HopNetwork(s)
 		for _, r := range s.InnerRelays {
-			check(r.Name, plan.Inner(r, at(r.Name, plan.Core, plan.PortInner)))
+			check(r.Name, plan.Inner(r, at(r.Name, hop, plan.PortInner)))
 		}
 		for _, r := range s.OuterRelays {
 			check(r.Name, plan.Outer(r, at(r.Name, plan.Public, 0).Addr()))
@@ -177,6 +180,20 @@ func TestTheFileArrives(t *testing.T) {
 	want("SIM of static", "mine", k.Subscribers[3].SIMID)
 	want("keys", manager.AuthKeyConfig{ID: "keyId-x", Key: "secret-y"}, k.Operators[0].AuthKeys[0])
 	want("inner relays", []manager.InnerRelayConfig{{ID: "inner1", UPFs: []string{"upf1"}}, {ID: "inner2", UPFs: []string{"upf2"}}}, k.InnerRelays)
+}
+
+// TestStepsKnowTheNetworks: a capture step takes each network that a topology has.
+func TestStepsKnowTheNetworks(t *testing.T) {
+	for _, n := range plan.Networks(parse(t, everything)) {
+		s := parse(t, everything+"steps: [{capture: {network: "+n+", has: [x]}}]\n")
+		if _, err := scenarios.Compile(s); err != nil {
+			t.Error(err)
+		}
+	}
+	s := parse(t, everything+"steps: [{capture: {network: n6-upf9, has: [x]}}]\n")
+	if _, err := scenarios.Compile(s); err == nil || !strings.Contains(err.Error(), "n6-upf2") {
+		t.Errorf("a network that is not there: %v", err)
+	}
 }
 
 // TestSecretsAreOfOneRun: nobody can use those of another run.

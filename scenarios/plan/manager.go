@@ -120,27 +120,6 @@ func (m *ManagerClient) Delete(ctx context.Context, a lab.Access) error {
 	return m.call(ctx, m.from, func(c *api.Client) error { return c.Delete(ctx, a.Relay) })
 }
 
-// List implements lab.Manager.
-func (m *ManagerClient) List(ctx context.Context) ([]lab.Access, error) {
-	var list []api.PortMapping
-	err := m.call(ctx, m.from, func(c *api.Client) (err error) {
-		list, err = c.List(ctx)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	var out []lab.Access
-	for _, p := range list {
-		a, err := access(p)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, a)
-	}
-	return out, nil
-}
-
 // AwaitDirectory implements lab.Manager: the manager answers when it is so.
 func (m *ManagerClient) AwaitDirectory(ctx context.Context, imsi ident.IMSI, attached bool) (lab.Attachment, error) {
 	for {

@@ -31,8 +31,8 @@ type apiArgs struct {
 	Match    map[string]string `yaml:"match"`  // path -> text that must be there
 	Save     map[string]string `yaml:"save"`   // name -> path: later steps write ${api.NAME}
 	Login    string            `yaml:"login"`  // the answer is a login, kept under this name
-	Until    bool              `yaml:"until"`  // ask again until all of it is so, or the step's time is up
-	Within   spec.Duration     `yaml:"within"` // 0: the step's timeout
+	Until    bool              `yaml:"until"`  // make the request again, side effects and all, until the answer is so
+	Within   spec.Duration     `yaml:"within"` // for all of it; 0: the step's timeout
 }
 
 var methods = []string{"GET", "POST", "PUT", "DELETE"}

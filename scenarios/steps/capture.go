@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/simreach/simreach/scenarios/spec"
 )
@@ -14,18 +15,21 @@ import (
 // bytes and as text. Something must be awaited first, so that nothing that was sent
 // before is missed.
 type captureArgs struct {
-	Network string   `yaml:"network"` // public, sbi, n2, n3, n4, core or n6-UPF
+	Network string   `yaml:"network"` // public, sbi, n2, n3, n4, core, air or n6-UPF
 	Has     []string `yaml:"has"`     // awaited, all of them
 	Lacks   []string `yaml:"lacks"`   // must not have crossed it
 }
 
-func compileCapture(_ *spec.Spec, st spec.Step) (Action, error) {
+func compileCapture(s *spec.Spec, st spec.Step) (Action, error) {
 	var a captureArgs
 	if err := st.Decode(&a); err != nil {
 		return nil, err
 	}
 	if a.Network == "" || len(a.Has) == 0 {
 		return nil, st.Errorf("add 'network: public' and 'has: [TEXT]'", "capture without a network, or without anything to await")
+	}
+	if all := networks(s); !slices.Contains(all, a.Network) {
+		return nil, st.Errorf("one of "+strings.Join(all, ", "), "no network is called %q", a.Network)
 	}
 	for _, t := range slices.Concat(a.Has, a.Lacks) {
 		if err := checkTemplate(st, t); err != nil {
@@ -49,6 +53,15 @@ func compileCapture(_ *spec.Spec, st spec.Step) (Action, error) {
 		}
 		return nil
 	}, nil
+}
+
+// networks lists what a topology's networks are called, N6 ones after their UPF.
+func networks(s *spec.Spec) []string {
+	out := []string{"public", "sbi", "n2", "n3", "n4", "core", "air"}
+	for _, u := range s.UPFs {
+		out = append(out, "n6-"+u.Name)
+	}
+	return out
 }
 
 // inCapture looks for texts and returns, as found, an error about the first that is

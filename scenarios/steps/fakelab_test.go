@@ -167,8 +167,6 @@ func (l *fakeLab) KeepLogin(name string, answer []byte) error {
 	return nil
 }
 
-func (l *fakeLab) List(context.Context) ([]lab.Access, error) { return nil, nil }
-
 func (l *fakeLab) Create(_ context.Context, from lab.Client, r lab.AccessRequest) (lab.Access, error) {
 	if err := l.does("create %s port %d for %s, %v %v", r.IMSI, r.Port, from.(fakeClient).name, r.Duration, r.Ranges); err != nil {
 		return lab.Access{}, err

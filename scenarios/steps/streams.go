@@ -52,6 +52,9 @@ func compileStreams(s *spec.Spec, st spec.Step) (Action, error) {
 		if len(ds) != 1 || o.Port == 0 {
 			return nil, st.Errorf("such as {ue: ue1, port: 7}", "a stream needs one UE and a port")
 		}
+		if o.Refused != "" && (o.Send != "" || o.Expect != "" || o.Cut) {
+			return nil, st.Errorf("leave send, expect and cut out", "the stream to %s is refused, so nothing goes over it", o.UE)
+		}
 		targets[i] = manyclient.ByIMSI(string(ds[0].IMSI), o.Port)
 	}
 	return func(ctx context.Context, e *Env) error { return a.run(ctx, e, who, targets) }, nil
@@ -115,8 +118,10 @@ func (o streamArgs) use(ctx context.Context, s *manyclient.Stream) error {
 	switch {
 	case ctx.Err() != nil:
 		return errors.New("it was not cut")
-	case n > 0 || err == io.EOF:
-		return fmt.Errorf("it was not cut: %d bytes and %w came", n, err)
+	case n > 0:
+		return errors.New("it was not cut: more bytes came")
+	case err == io.EOF:
+		return errors.New("it was not cut: the device ended it")
 	}
 	return nil
 }

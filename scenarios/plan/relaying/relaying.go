@@ -10,6 +10,7 @@ import (
 
 	"github.com/simreach/simreach/internal/node"
 	"github.com/simreach/simreach/internal/pki"
+	"github.com/simreach/simreach/internal/telemetry"
 	"github.com/simreach/simreach/manager"
 	"github.com/simreach/simreach/manager/api"
 	"github.com/simreach/simreach/manager/rpc"
@@ -28,8 +29,43 @@ type Plan struct {
 	// OneAddress says that the manager takes relays at its public address only: on a
 	// backend whose networks are one anyway.
 	OneAddress bool
+	// Results is the directory for what a run leaves behind; empty: it leaves nothing.
+	// Each role adds its spans to a file there, which TraceFile names.
+	Results string
 }
 
+// TraceFile names the file that takes a node's spans, a line of JSON each, in a
+// directory of results.
+func TraceFile(results, node string) string {
+	return filepath.Join(results, "traces-"+node+".jsonl")
+}
+
+// TraceFiles lists the files that the roles add their spans to. What an earlier run
+// left in them is for the backend to remove.
+func (r Plan) TraceFiles() []string {
+	if r.Results == "" {
+		return nil
+	}
+	out := []string{TraceFile(r.Results, "manager")}
+	for _, x := range r.Spec.InnerRelays {
+		out = append(out, TraceFile(r.Results, x.Name))
+	}
+	for _, x := range r.Spec.OuterRelays {
+		out = append(out, TraceFile(r.Results, x.Name))
+	}
+	return out
+}
+
+// telemetry is how a node is watched: all its spans are kept with the results.
+func (r Plan) telemetry(node string) telemetry.Config {
+	var c telemetry.Config
+	if r.Results != "" {
+		c.Traces.File = TraceFile(r.Results, node)
+	}
+	return c
+}
+
+// control is where a relay, outer or inner, reaches the manager.
 func (r Plan) control(outer bool) netip.AddrPort {
 	network := plan.ControlNetwork(r.Spec, outer)
 	if r.OneAddress {
@@ -64,6 +100,8 @@ func (r Plan) Manager() (*node.Manager, error) {
 	c := &node.Manager{
 		Manager: plan.Manager(r.Spec, r.Secrets),
 		RPC:     rpc.ServerConfig{Listen: listen.String(), TLS: cert},
+
+		Telemetry: r.telemetry("manager"),
 	}
 	c.Store.Path = filepath.Join(r.Dir, "manager.db")
 	c.API.Listen = netip.AddrPortFrom(r.At("manager", plan.Public), plan.PortREST).String()
@@ -107,7 +145,11 @@ func (r Plan) Inner(x spec.InnerRelay) (*node.Inner, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &node.Inner{Relay: plan.Inner(x, at), Control: rpc.ClientConfig{Manager: r.control(false).String(), TLS: cert}}
+	c := &node.Inner{
+		Relay:     plan.Inner(x, at),
+		Control:   rpc.ClientConfig{Manager: r.control(false).String(), TLS: cert},
+		Telemetry: r.telemetry(x.Name),
+	}
 	if outside {
 		c.TLS = cert
 	}
@@ -126,7 +168,12 @@ func (r Plan) Outer(x spec.OuterRelay) (*node.Outer, error) {
 		return nil, err
 	}
 	front.CA = "" // clients come from anywhere
-	c := &node.Outer{Relay: plan.Outer(x, at), Control: rpc.ClientConfig{Manager: r.control(true).String(), TLS: cert}, TLS: front}
+	c := &node.Outer{
+		Relay:     plan.Outer(x, at),
+		Control:   rpc.ClientConfig{Manager: r.control(true).String(), TLS: cert},
+		TLS:       front,
+		Telemetry: r.telemetry(x.Name),
+	}
 	if _, outside := plan.HopNetwork(r.Spec); outside {
 		c.InnerTLS = cert
 	}
