@@ -46,32 +46,34 @@ const (
 
 // causes is the one table of causes; it never changes. A cause without a code is no
 // failure: the error log does not show it. refused says that a connection turned away
-// for it is REFUSED, not DENIED.
+// for it is REFUSED, not DENIED; cuts that it also ends connections that have reached
+// their device.
 var causes = map[Cause]struct {
 	code    Code
 	refused bool
+	cuts    bool
 }{
 	CauseClosed:      {},
 	CauseClientReset: {},
-	CauseDeviceReset: {code: CodeConnDeviceReset},
-	CauseExpired:     {code: CodeConnExpired},
-	CauseRevoked:     {code: CodeConnRevoked},
-	CauseIdle:        {code: CodeConnIdle},
-	CauseStopped:     {code: CodeConnStopped},
+	CauseDeviceReset: {code: CodeConnDeviceReset, cuts: true},
+	CauseExpired:     {code: CodeConnExpired, cuts: true},
+	CauseRevoked:     {code: CodeConnRevoked, cuts: true},
+	CauseIdle:        {code: CodeConnIdle, cuts: true},
+	CauseStopped:     {code: CodeConnStopped, cuts: true},
 
 	CauseSourceDenied:         {code: CodeConnSourceDenied},
-	CauseRateLimited:          {CodeConnRateLimited, true},
-	CauseTooManyConnections:   {CodeConnTooMany, true},
-	CauseOverloaded:           {CodeConnOverloaded, true},
-	CauseAuditUnavailable:     {CodeConnAuditUnavailable, true},
+	CauseRateLimited:          {code: CodeConnRateLimited, refused: true},
+	CauseTooManyConnections:   {code: CodeConnTooMany, refused: true},
+	CauseOverloaded:           {code: CodeConnOverloaded, refused: true},
+	CauseAuditUnavailable:     {code: CodeConnAuditUnavailable, refused: true},
 	CauseTLSHandshake:         {code: CodeConnTLSHandshake},
 	CauseTLSTimeout:           {code: CodeConnTLSTimeout},
 	CauseCertificateMissing:   {code: CodeConnCertificateMissing},
-	CauseCertificateExpired:   {code: CodeConnCertificateExpired},
+	CauseCertificateExpired:   {code: CodeConnCertificateExpired, cuts: true},
 	CauseCertificateUntrusted: {code: CodeConnCertificateUntrusted},
 	CauseCertificateKey:       {code: CodeConnCertificateKey},
-	CauseCertificateRevoked:   {code: CodeConnCertificateRevoked},
-	CauseCredentialRevoked:    {code: CodeConnCredentialRevoked},
+	CauseCertificateRevoked:   {code: CodeConnCertificateRevoked, cuts: true},
+	CauseCredentialRevoked:    {code: CodeConnCredentialRevoked, cuts: true},
 	CauseUnknownEntry:         {code: CodeConnUnknownEntry},
 	CauseUnknownTarget:        {code: CodeConnUnknownTarget},
 	CauseBadRequest:           {code: CodeConnBadRequest},
@@ -106,4 +108,11 @@ func (c Cause) Denial() AuditType {
 		return AuditRefused
 	}
 	return AuditDenied
+}
+
+// Failure reports whether the error log shows the record: it has a cause that is a
+// failure, and no record before it has told it. A connection that was turned away is
+// CLOSED for the cause that it was DENIED or REFUSED for.
+func (r AuditRecord) Failure() bool {
+	return r.Cause != "" && r.Cause.Code() != "" && (r.Type != AuditClosed || causes[r.Cause].cuts)
 }

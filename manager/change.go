@@ -23,6 +23,10 @@ const (
 	ChangeRelay ChangeKind = "relay"
 	// ChangeRelayDrain: the manager Origin wants Relay to drain.
 	ChangeRelayDrain ChangeKind = "relay-drain"
+	// ChangePing: the manager Origin wants the inner relay Relay to send the Ping in Data,
+	// as JSON. ChangePingAnswered has the same ID, and in Data the PingResult or null.
+	ChangePing         ChangeKind = "ping"
+	ChangePingAnswered ChangeKind = "ping-answered"
 	// ChangeCredential: ID is the credential's.
 	ChangeCredential ChangeKind = "credential"
 	// ChangeAccount: ID is the operator's.

@@ -21,6 +21,8 @@ type fleet struct {
 	sessions map[string]*RelaySession
 	byRelay  map[relayKey]*RelaySession // those that serve; others drain
 	others   []RelayAttachment          // of other managers, in the order of Sequence
+	reads    uint64                     // numbers reads of the attachments in the store
+	learnt   uint64                     // the read that others is from
 	closed   bool                       // Run has ended
 	moved    chan struct{}              // capacity 1: sessions came, went or began to drain
 }
@@ -203,11 +205,24 @@ func (f *fleet) candidates() []candidate {
 	return out
 }
 
-// learn takes over what the store says. Sessions here of relays that have since attached
-// to another manager end, or drain if that was another process.
-func (f *fleet) learn(self string, all []RelayAttachment) {
+// beginRead numbers a read of the attachments in the store, before it is made.
+func (f *fleet) beginRead() uint64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.reads++
+	return f.reads
+}
+
+// learn takes over what the store says, unless a read that began later was taken over
+// already. What that one missed, a ChangeRelay tells. Sessions here of relays that have since attached
+// to another manager end, or drain if that was another process.
+func (f *fleet) learn(self string, read uint64, all []RelayAttachment) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if read < f.learnt {
+		return
+	}
+	f.learnt = read
 	f.others = slices.DeleteFunc(all, func(a RelayAttachment) bool { return a.Manager == self })
 	for _, a := range f.others {
 		if a.Relay.Draining {

@@ -86,6 +86,9 @@ func checkTags(tags map[string]string) error {
 		return NewError(CodeBadTag, fmt.Sprintf("more than %d tags", maxTags))
 	}
 	for k, v := range tags {
+		if unstorable(k) || unstorable(v) {
+			return NewError(CodeBadText)
+		}
 		if k == "" || len(k) > maxTag || len(v) > maxTag {
 			return NewError(CodeBadTag, fmt.Sprintf("%.40q: names and values have at most %d bytes, and names are not empty", k, maxTag))
 		}

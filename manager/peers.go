@@ -24,7 +24,7 @@ var errMissed = fmt.Errorf("%w: changes may have been missed", ErrSessionEnded)
 // peers is what this manager and the others on the store have to do with each other.
 type peers struct {
 	mu       sync.Mutex                // guards the rest
-	answers  map[EntryID][]chan Change // who waits for ChangeEntryAnswered
+	answers  map[EntryID][]chan Change // who waits for ChangeEntryAnswered, or ChangePingAnswered by the ID of the ping
 	direct   map[EntryID]bool          // what this manager tells its relays by itself, until its own change comes by
 	revoked  []revocation              // in the order of time
 	watched  sync.WaitGroup            // goroutines that Run joins
@@ -142,12 +142,14 @@ func (s *Service) follow(ctx context.Context, c Change) {
 	case ChangeEntryDeleted:
 		s.table.remove(c.Address, EntryID(c.ID))
 		s.entryDeleted(ctx, c)
-	case ChangeEntryAnswered:
+	case ChangeEntryAnswered, ChangePingAnswered:
 		s.peers.answered(c)
 	case ChangeRelay:
 		if c.Origin != s.instance {
 			s.learnFleet(ctx)
 		}
+	case ChangePing:
+		s.pingHere(ctx, c)
 	case ChangeRelayDrain:
 		s.drainHere(c)
 	case ChangeCredential:
@@ -176,6 +178,7 @@ func (s *Service) resync(ctx context.Context) {
 }
 
 func (s *Service) learnFleet(ctx context.Context) {
+	read := s.fleet.beginRead()
 	all, err := s.store.Attachments(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
@@ -183,7 +186,7 @@ func (s *Service) learnFleet(ctx context.Context) {
 		}
 		return
 	}
-	s.fleet.learn(s.instance, s.fresh(all))
+	s.fleet.learn(s.instance, read, s.fresh(all))
 }
 
 // fresh leaves out the attachments of managers that seem dead.
@@ -305,14 +308,22 @@ func (s *Service) attachLoop(ctx context.Context) {
 		case <-timer.C:
 		case <-s.fleet.moved:
 		}
-		all, err := s.store.SyncAttachments(ctx, s.instance, s.fleet.attachments(now()), s.lapsed())
-		if err == nil {
-			s.fleet.numbered(s.instance, all)
-			s.fleet.learn(s.instance, all)
-		} else if ctx.Err() == nil && !failing {
+		err := s.syncFleet(ctx)
+		if err != nil && ctx.Err() == nil && !failing {
 			s.log.Error("attachments not stored; trying again", "error", err)
 		}
 		failing = err != nil
 		timer.Reset(s.heartbeat)
 	}
+}
+
+// syncFleet stores the attachments here and takes over those of other managers.
+func (s *Service) syncFleet(ctx context.Context) error {
+	read := s.fleet.beginRead()
+	all, err := s.store.SyncAttachments(ctx, s.instance, s.fleet.attachments(now()), s.lapsed())
+	if err == nil {
+		s.fleet.numbered(s.instance, all)
+		s.fleet.learn(s.instance, read, all)
+	}
+	return err
 }

@@ -22,6 +22,7 @@ func TestSeveralManagers(t *testing.T) {
 		"a relay of another manager":               testRelayOfAnotherManager,
 		"a relay of another manager refuses":       testRelayOfAnotherManagerRefuses,
 		"managers create entries together":         testManagersCreateTogether,
+		"a ping through another manager's relay":   testPingElsewhere,
 		"a relay moves":                            testRelayMoves,
 		"the connections to the database are lost": testDatabaseLost,
 	} {
@@ -77,6 +78,38 @@ func sees(t *testing.T, m *rig, n int) {
 		<-tick.C
 	}
 	t.Fatalf("relays %+v; want %d", last.Relays, n)
+}
+
+// A ping goes through the inner relay whichever manager it is attached to.
+func testPingElsewhere(t *testing.T, server *pgtest.Server) {
+	ms := several(t, server, 2)
+	a, b := ms[0], ms[1]
+	inner, err := b.AttachRelay(innerRelay("inner1", "192.0.2.11:7001"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sees(t, a, 1)
+	a.dir.set(imsi1, "upf1", "10.0.0.1")
+	for _, want := range []*manager.PingResult{{Sent: 2, Received: 1, RTT: time.Millisecond}, nil} {
+		var got manager.PingResult
+		var err error
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			got, err = a.Ping(t.Context(), op1, ref1, 2, time.Second)
+		}()
+		c, nextErr := inner.Next(t.Context())
+		if nextErr != nil || c.Kind != manager.CommandPing || c.Ping.Device.String() != "10.0.0.1" || c.Ping.Count != 2 || c.Ping.Timeout != time.Second {
+			t.Fatalf("command %+v, %v; want the ping that the other manager was asked for", c, nextErr)
+		}
+		inner.Acknowledge(manager.Acknowledgement{Session: c.Session, ID: c.ID, Ping: want})
+		<-done
+		if want == nil {
+			wantCode(t, err, manager.CodePingFailed, "the relay could not ping")
+		} else if err != nil || got != *want {
+			t.Errorf("Ping: %+v, %v; want %+v", got, err, *want)
+		}
+	}
 }
 
 // An entry made at one manager on a relay that is attached to another is open when the

@@ -3,7 +3,6 @@ package manager
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -426,44 +425,4 @@ func (s *Service) DeleteSession(ctx context.Context, op OperatorID, ref SIMRef) 
 		return SIMResult{}, err
 	}
 	return s.SIM(ctx, op, ref)
-}
-
-// Ping has the inner relay at the device's UPF send echo requests: count 1 to 5, and 1
-// to 3 s for each answer. Errors: as SIM, CodeBadPing, CodeDeviceOffline,
-// CodeNoInnerRelay, CodePingFailed.
-func (s *Service) Ping(ctx context.Context, op OperatorID, ref SIMRef, count int, timeout time.Duration) (PingResult, error) {
-	if count < 1 || count > 5 || timeout < time.Second || timeout > 3*time.Second || timeout%time.Second != 0 {
-		return PingResult{}, NewError(CodeBadPing)
-	}
-	sub, err := s.owned(ctx, op, ref)
-	if err != nil {
-		return PingResult{}, err
-	}
-	return s.ping(ctx, sub.IMSI, Ping{Count: count, Timeout: timeout})
-}
-
-// ping sends p, with its Device filled in, through the inner relay of the device's UPF.
-func (s *Service) ping(ctx context.Context, imsi ident.IMSI, p Ping) (PingResult, error) {
-	at, err := s.dir.Lookup(ctx, imsi)
-	switch {
-	case errors.Is(err, ErrNotAttached):
-		return PingResult{}, NewError(CodeDeviceOffline)
-	case err != nil:
-		return PingResult{}, fault("look up device", err)
-	}
-	inner, ok := s.fleet.session(relayKey{InnerRelay, s.registry.innerOf[at.UPF]})
-	if !ok {
-		return PingResult{}, NewError(CodeNoInnerRelay, at.UPF)
-	}
-	p.Device = at.Address
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(p.Count)*p.Timeout+s.cfg.RelayTimeout)
-	defer cancel()
-	ack, err := inner.call(ctx, Command{Kind: CommandPing, Ping: p})
-	if err != nil {
-		return PingResult{}, &Error{Code: CodePingFailed, Err: fmt.Errorf("ping imsi-%s: %w", imsi, err)}
-	}
-	if ack.Ping == nil {
-		return PingResult{}, NewError(CodePingFailed)
-	}
-	return *ack.Ping, nil
 }

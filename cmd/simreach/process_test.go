@@ -168,7 +168,7 @@ func TestInterruptedUp(t *testing.T) {
 		t.Run(s.String(), func(t *testing.T) {
 			p := startProcess(t, (*exec.Cmd).Start, "up", "--backend", "inproc", "testdata/small.yaml")
 			text := strings.Join(p.await("Ctrl-C ends it"), "\n")
-			for _, want := range []string{"small is up on inproc", "manager's REST API", "auth key", "outer relay outer1", "UE ue1", "001010000000001"} {
+			for _, want := range []string{"small is up on inproc", "manager's REST API", "auth key", "CA of the relays", "outer relay outer1", "UE ue1", "001010000000001"} {
 				if !strings.Contains(text, want) {
 					t.Errorf("want %q printed, got:\n%s", want, text)
 				}

@@ -35,7 +35,7 @@ func insertAudit(t *tx, records ...manager.AuditRecord) error {
 			for _, r := range records[:n] {
 				args = append(args, r.ID, string(r.Type), r.At.UnixMilli(), string(r.OperatorID), string(r.EntryID), r.ConnectionID,
 					string(r.IMSI), r.SIMID, string(r.RelayID), formatAddrPort(r.Source), formatAddrPort(r.Destination),
-					int64(r.DevicePort), r.TLS, string(r.Cause), r.Cause != "" && r.Cause.Code() != "", int64(r.Up), int64(r.Down))
+					int64(r.DevicePort), r.TLS, string(r.Cause), r.Failure(), int64(r.Up), int64(r.Down))
 			}
 			if _, err := t.exec(stmt, args...); err != nil {
 				return err

@@ -73,8 +73,8 @@ func (s *Store) EntryByAddress(ctx context.Context, a netip.AddrPort) (manager.E
 // Entries implements manager.EntryStore.
 func (s *Store) Entries(ctx context.Context, q manager.EntryQuery, now time.Time) ([]manager.Entry, error) {
 	where, args := []string{}, []any{}
-	add := func(cond string, arg any) {
-		where, args = append(where, cond), append(args, arg)
+	add := func(cond string, values ...any) {
+		where, args = append(where, cond), append(args, values...)
 	}
 	add(`operator_id = ?`, string(q.OperatorID))
 	add(`expires > ?`, now.UnixMilli())
@@ -84,6 +84,7 @@ func (s *Store) Entries(ctx context.Context, q manager.EntryQuery, now time.Time
 		add(`imsi = ?`, string(q.IMSI))
 	}
 	if q.SIMID != "" {
+		add(`sim_id <> ''`) // the index has only those
 		add(`sim_id = ?`, q.SIMID)
 	}
 	stmt := `SELECT ` + entryColumns + ` FROM entries WHERE ` + strings.Join(where, ` AND `) + ` ORDER BY id`

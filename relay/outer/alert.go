@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"hash"
 	"net"
+	"runtime"
 
 	"golang.org/x/crypto/chacha20poly1305"
 
@@ -196,10 +197,10 @@ func expandLabel(h func() hash.Hash, secret []byte, label string, size int) ([]b
 }
 
 // last sends a fatal alert, after which nothing goes out any more, without waiting for
-// anything: neither for a write that is under way nor for room. It reports whether the
+// anything: neither for a write that is stuck nor for room. It reports whether the
 // alert is on its way.
 func (w *wire) last(alert byte) bool {
-	if w.sys == nil || !w.mu.TryLock() {
+	if w.sys == nil || !w.lockSoon() {
 		return false
 	}
 	defer w.mu.Unlock()
@@ -209,4 +210,19 @@ func (w *wire) last(alert byte) bool {
 	record, err := w.tell.seal(alert)
 	w.tell.over = true
 	return err == nil && writeNow(w.sys, record)
+}
+
+// turns is how often a goroutine that writes gets to go on before it counts as stuck.
+const turns = 64
+
+// lockSoon locks w.mu unless somebody holds it for longer than a write takes that has
+// room: some tens of microseconds.
+func (w *wire) lockSoon() bool {
+	for range turns {
+		if w.mu.TryLock() {
+			return true
+		}
+		runtime.Gosched()
+	}
+	return false
 }

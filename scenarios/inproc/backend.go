@@ -88,7 +88,7 @@ type topology struct {
 	log     *slog.Logger
 	secrets plan.Secrets
 	links   *links
-	store   string // directory of the manager's database
+	store   string // directory of the manager's database and the CA's certificate
 	results string // directory of captures, traces and the log; empty: nothing is kept
 	parts   parts
 	units   map[string]*unit
@@ -123,6 +123,9 @@ func newTopology(s *spec.Spec, o lab.Options) (*topology, error) {
 	t.links = ls
 	if t.store, err = os.MkdirTemp("", "simreach-manager-"); err != nil {
 		return nil, errors.Join(fmt.Errorf("manager's database: %w", err), ls.close(), t.closeLog())
+	}
+	if err := os.WriteFile(filepath.Join(t.store, lab.FileCA), t.Trust(), 0o644); err != nil {
+		return nil, errors.Join(fmt.Errorf("CA of the relays: %w", err), os.RemoveAll(t.store), ls.close(), t.closeLog())
 	}
 	rest := ls.host(s, "manager", plan.Public)
 	t.manager = plan.NewManagerClient(netip.AddrPortFrom(rest, plan.PortREST), t.secrets, client{rest})
@@ -183,6 +186,7 @@ func (t *topology) Describe() []lab.Place {
 	out := []lab.Place{
 		{What: "manager's REST API", Where: fmt.Sprintf("http://%s:%d", t.links.host(t.spec, "manager", plan.Public), plan.PortREST)},
 		{What: "auth key", Where: t.secrets.AuthKeyID + " " + t.secrets.AuthKey},
+		{What: "CA of the relays", Where: filepath.Join(t.store, lab.FileCA)},
 	}
 	for _, r := range t.spec.OuterRelays {
 		out = append(out, lab.Place{What: "outer relay " + r.Name, Where: t.links.host(t.spec, r.Name, plan.Public).String() + " ports " + r.Ports})

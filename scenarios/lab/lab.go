@@ -69,6 +69,10 @@ type Lab interface {
 // Place is one line of "how to reach it".
 type Place struct{ What, Where string }
 
+// FileCA is what a backend calls the file with Trust in its own directory, for clients
+// that are started by hand.
+const FileCA = "relay-ca.pem"
+
 // UE controls one device.
 type UE interface {
 	// Register registers and establishes the sessions of the UE's configuration.

@@ -105,6 +105,9 @@ func (r *running) start(ctx context.Context, binary string, o lab.Options) (err 
 	if err := note(r.lock, r.dir, o.Scratch); err != nil {
 		return err
 	}
+	if err := os.WriteFile(filepath.Join(r.dir, lab.FileCA), r.Trust(), 0o644); err != nil {
+		return fmt.Errorf("CA of the relays: %w", err)
+	}
 	r.logs = r.dir
 	level := "warn"
 	if o.Dir != "" {
@@ -314,6 +317,7 @@ func (r *running) Describe() []lab.Place {
 		{What: "run", Where: r.run},
 		{What: "manager's REST API", Where: fmt.Sprintf("http://%s:%d", plan.On(s, "manager", plan.Public), plan.PortREST)},
 		{What: "auth key", Where: r.secrets.AuthKeyID + " " + r.secrets.AuthKey},
+		{What: "CA of the relays", Where: filepath.Join(r.dir, lab.FileCA)},
 	}
 	for _, o := range s.OuterRelays {
 		out = append(out, lab.Place{What: "outer relay " + o.Name, Where: plan.On(s, o.Name, plan.Public).String() + " ports " + o.Ports})

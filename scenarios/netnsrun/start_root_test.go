@@ -42,6 +42,10 @@ func TestRootStartThatFailsLeavesNothing(t *testing.T) {
 	netnstest.Require(t)
 	s := scenariotest.Library(t, "attach-and-connect", "")
 	binary := scenariotest.Binary(t)
+	mute := filepath.Join(t.TempDir(), "mute") // it takes any argument, says nothing and ends with its input
+	if err := os.WriteFile(mute, []byte("#!/bin/sh\nexec cat\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	for name, c := range map[string]struct {
 		binary string
 		after  time.Duration // 0: not cancelled
@@ -51,7 +55,7 @@ func TestRootStartThatFailsLeavesNothing(t *testing.T) {
 		"no binary":           {binary: "/not/there", want: fs.ErrNotExist},
 		"no output directory": {binary: binary, dir: "/proc/not-there", want: fs.ErrNotExist},
 		"ends at once":        {binary: "/bin/false"},
-		"never ready":         {binary: "/bin/cat", after: 200 * time.Millisecond, want: context.DeadlineExceeded},
+		"never ready":         {binary: mute, after: 500 * time.Millisecond, want: context.DeadlineExceeded},
 		"cancelled at once":   {binary: binary, after: time.Nanosecond, want: context.DeadlineExceeded},
 		"cancelled early":     {binary: binary, after: 120 * time.Millisecond, want: context.DeadlineExceeded},
 		"cancelled later":     {binary: binary, after: 250 * time.Millisecond, want: context.DeadlineExceeded},

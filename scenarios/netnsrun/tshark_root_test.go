@@ -15,7 +15,7 @@ import (
 // UDP: between namespaces the kernel leaves them out.
 var ours = []string{
 	"-d", fmt.Sprintf("tcp.port==%d,http2", plan.PortSBI), "-d", fmt.Sprintf("tcp.port==%d,http2", portNotify),
-	"-d", fmt.Sprintf("tcp.port==%d,http2", plan.PortRPC), "-d", fmt.Sprintf("tcp.port==%d,http", plan.PortInner),
+	"-d", fmt.Sprintf("tcp.port==%d,tls", plan.PortRPC), "-d", fmt.Sprintf("tcp.port==%d,http", plan.PortInner),
 	"-d", fmt.Sprintf("tcp.port==%d,data", plan.PortAir),
 	"-o", "ip.check_checksum:TRUE", "-o", "sctp.checksum:CRC-32c",
 }
@@ -66,7 +66,7 @@ func TestRootTsharkFindsNothingWrong(t *testing.T) {
 				{File: "n6-upf1.pcap", Filters: relayed[:2], Accept: kernelTCP},
 				// The relays cut the echo connection, which is open when its UE deregisters.
 				{File: "n6-upf2.pcap", Filters: relayed, Accept: cut},
-				{File: "core.pcap", Filters: []string{"http.request.method == CONNECT", "http2.headers.path"}, Accept: cut},
+				{File: "core.pcap", Filters: []string{"http.request.method == CONNECT", "tls.handshake.type == 1"}, Accept: cut},
 				{File: "public.pcap", Filters: append([]string{"http.request.uri == \"/v1/port_mappings\""}, relayed[:2]...), Accept: cut},
 				// The network functions end together: one may call another that has ended.
 				{File: "sbi.pcap", Filters: []string{

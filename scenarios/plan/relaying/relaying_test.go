@@ -165,7 +165,7 @@ func TestCertificatesNameTheirOwner(t *testing.T) {
 // TestAddressesAreOfTheBoundary: what stands outside the closed network has no address
 // inside it, and everybody is reached where both are.
 func TestAddressesAreOfTheBoundary(t *testing.T) {
-	type place struct{ manager, hop, outer, inner string } // networks of the manager (by outer, inner relays) and the hop
+	type place struct{ hop, outer, inner string } // networks: between the relays, and of each to the manager
 	for b, want := range map[spec.Boundary]place{
 		spec.OuterToUE:       {hop: plan.Core, outer: plan.Core, inner: plan.Core},
 		spec.OuterToInner:    {hop: plan.Core, outer: plan.Public, inner: plan.Public},
