@@ -24,48 +24,6 @@ func slower() manager.Typed {
 	return typed("ChangeSpeedClassAction", "speedClass", "s1.minimum", "executionDateTimeConst", "IMMEDIATELY")
 }
 
-// The rule fires within 2 s of the report that reaches the threshold, not before, and
-// once until its rest is over; the day after counts anew.
-func TestTrafficRule(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := startSIMs(t)
-		faster := typed("ChangeSpeedClassAction", "speedClass", "s1.fast", "executionDateTimeConst", "BEGINNING_OF_NEXT_DAY")
-		r.handler(t, daily("10", "BEGINNING_OF_NEXT_DAY"), slower(), faster)
-		s := r.attach(t, imsi1, "c1")
-		class := func(want manager.SpeedClass, why string) {
-			t.Helper()
-			if got := r.sim(t, imsi1).SpeedClass; got != want {
-				t.Errorf("%s: %s; want %s", why, got, want)
-			}
-		}
-		s.use(t, 9)
-		pass(2 * time.Second)
-		class(manager.DefaultSpeedClass, "9 MiB of 10")
-		s.use(t, 1)
-		pass(2 * time.Second)
-		class("s1.minimum", "10 MiB")
-		if got := r.core.sub(imsi1).SessionAMBR; got != (ident.AMBR{Uplink: 32_000, Downlink: 32_000}) {
-			t.Errorf("the core limits to %v", got)
-		}
-		if _, err := r.SetSpeedClass(t.Context(), op1, ref1, "s1.standard"); err != nil {
-			t.Fatal(err)
-		}
-		s.use(t, 50)
-		pass(2 * time.Second)
-		class("s1.standard", "while the rule rests")
-		pass(24*time.Hour - 8*time.Second) // bubbles begin at midnight UTC
-		class("s1.standard", "before midnight")
-		pass(4 * time.Second)
-		class("s1.fast", "after midnight")
-		s.use(t, 9)
-		pass(2 * time.Second)
-		class("s1.fast", "9 MiB on the second day")
-		s.use(t, 1)
-		pass(2 * time.Second)
-		class("s1.minimum", "10 MiB on the second day")
-	})
-}
-
 // Of two managers on one store, both of which hear of reports, one acts.
 func TestFiresOnceWithTwoManagers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -86,32 +44,6 @@ func TestFiresOnceWithTwoManagers(t *testing.T) {
 		pass(time.Minute)
 		if n := len(web.requests()); n != 1 {
 			t.Errorf("%d web requests; want 1", n)
-		}
-	})
-}
-
-// What waits for its time is done by whoever runs then.
-func TestActionsSurviveARestart(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		st, err := store.Open(t.Context(), store.Config{Path: ":memory:"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { st.Close() })
-		core := newFakeCore(imsi1)
-		first := startSIMsOn(t, st, core, &fakeWeb{})
-		first.handler(t, daily("1", "NEVER"), typed("SuspendAction", "executionDateTimeConst", "AFTER_ONE_DAY", "executionOffsetMinutes", "5"))
-		first.attach(t, imsi1, "c1").use(t, 1)
-		pass(time.Second)
-		first.stop()
-		second := startSIMsOn(t, st, core, &fakeWeb{})
-		pass(24*time.Hour + 4*time.Minute)
-		if s := second.sim(t, imsi1); s.Status != manager.SIMActive {
-			t.Errorf("a minute early: %s", s.Status)
-		}
-		pass(2 * time.Minute)
-		if s := second.sim(t, imsi1); s.Status != manager.SIMSuspended || !core.sub(imsi1).Barred {
-			t.Errorf("a day and 6 minutes later: %s; want suspended", s.Status)
 		}
 	})
 }

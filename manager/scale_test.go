@@ -1,3 +1,5 @@
+//go:build !race
+
 package manager_test
 
 import (
@@ -8,7 +10,7 @@ import (
 	"github.com/simreach/simreach/manager"
 )
 
-// One relay takes 20,000 entries, no port twice; when its range is full, that is what
+// (Without the race detector, which takes half a minute for it.) One relay takes 20,000 entries, no port twice; when its range is full, that is what
 // the request is told, and a port that is deleted rests.
 func TestTwentyThousandEntries(t *testing.T) {
 	const n = 20000

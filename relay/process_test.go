@@ -139,7 +139,7 @@ func newTown(t *testing.T, binary string, change ...func(*node.Inner, *node.Oute
 	})
 	client := rpc.ClientConfig{Manager: control.String(), Secret: secret}
 	in := &node.Inner{Relay: inner.Config{ID: "inner1", Listen: vacant(t, "127.0.5.3").String()}, Control: client}
-	out := &node.Outer{Relay: outer.Config{ID: "outer1", Address: netip.MustParseAddr("127.0.5.4")}, Control: client}
+	out := &node.Outer{Relay: outer.Config{ID: "outer1", Address: netip.MustParseAddr("127.0.5.4"), SourceRate: -1}, Control: client}
 	out.Audit.Dir = filepath.Join(w.dir, "audit") // a killed process would leave a temporary one
 	for _, f := range change {
 		f(in, out)

@@ -107,9 +107,10 @@ func (b *bench) resolvePaced(ctx context.Context, length time.Duration) (figures
 			return t.f, ctx.Err()
 		}
 		for due := int(time.Since(begin) * pacedRate / time.Second); i < due; i++ {
+			n := i // the loop goes on counting
 			wg.Go(func() {
 				start := time.Now()
-				err := b.resolve(ctx, i)
+				err := b.resolve(ctx, n)
 				t.note(1, time.Since(start), err)
 			})
 		}

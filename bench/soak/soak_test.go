@@ -21,7 +21,7 @@ func TestSoak(t *testing.T) {
 	if out, err := exec.Command("go", "build", "-o", program, "github.com/simreach/simreach/cmd/simreach").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
-	r, err := Run(t.Context(), Options{For: 20 * time.Second, Load: 0.8, Program: program})
+	r, err := Run(t.Context(), Options{For: 8 * time.Second, Load: 0.8, Program: program})
 	if err != nil {
 		t.Fatal(err)
 	}

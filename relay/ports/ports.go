@@ -236,7 +236,7 @@ func (p *Ports) start(ctx context.Context) error {
 	p.mode, p.fallback = mode, fallback
 	p.mu.Unlock()
 	if fallback != "" {
-		p.log.Warn("every open port takes a descriptor and a goroutine: no sk_lookup", "error", fallback)
+		p.log.Info("every open port takes a descriptor and a goroutine: no sk_lookup", "error", fallback)
 	}
 	return nil
 }
