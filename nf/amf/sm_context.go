@@ -86,7 +86,9 @@ func (s *smContext) release(cause sbi.ReleaseCause) {
 		s.ref = ""
 		if err := s.a.smf.ReleaseSMContext(ctx, ref, cause); err != nil && problemCause(err) != sbi.CauseContextNotFound {
 			s.a.stats.callFailures.Add(1)
-			s.a.log.Warn("cannot release SM context", "pdu_session", s.id, "error", err)
+			if ctx.Err() == nil { // else the AMF stops
+				s.a.log.Warn("cannot release SM context", "pdu_session", s.id, "error", err)
+			}
 		}
 	})
 }

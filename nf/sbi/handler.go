@@ -241,7 +241,8 @@ func (h *Handler) fail(w http.ResponseWriter, req *http.Request, err error) {
 		return
 	}
 	p := problemOf(err)
-	if p.Status >= 500 {
+	// A peer that has gone, or an end of our own, is no failure.
+	if p.Status >= 500 && req.Context().Err() == nil && !errors.Is(err, ErrStopped) {
 		h.log.Warn("request failed", "method", req.Method, "path", req.URL.Path, "error", err)
 	}
 	a := &answer{status: errorStatus(p.Status), contentType: typeProblem, doc: details(p)}

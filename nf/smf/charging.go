@@ -161,7 +161,7 @@ func (c *account) insist(ctx context.Context, d sbi.ChargingData) bool {
 			continue // the CHF has forgotten the session: the same traffic opens another
 		}
 		c.c.counters.chargingFailures.Add(1)
-		if first {
+		if first && ctx.Err() == nil {
 			c.c.log.Warn("chf does not take a report", "supi", d.SUPI, "pdu_session", d.Session, "error", err)
 		}
 		c.mu.Lock()

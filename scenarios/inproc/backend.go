@@ -143,8 +143,17 @@ func (t *topology) closeLog() error {
 // Close implements lab.Lab.
 func (t *topology) Close(ctx context.Context) error {
 	var errs []error
+	// The manager is the last: the core's final reports go to it.
+	var last *unit
 	for i := len(t.started) - 1; i >= 0; i-- {
+		if t.started[i].name == "manager" {
+			last = t.started[i]
+			continue
+		}
 		errs = append(errs, t.started[i].end(ctx))
+	}
+	if last != nil {
+		errs = append(errs, last.end(ctx))
 	}
 	t.started = nil
 	if t.store != "" {

@@ -114,6 +114,9 @@ func (c *Client) Connect(ctx context.Context, target string) (*Stream, error) {
 		stop()
 		cancel()
 		write.Close()
+		if strings.Contains(err.Error(), "could not be established") { // net/http has no type for it
+			err = fmt.Errorf("%w: the relay ended the connection: %w", io.ErrUnexpectedEOF, err)
+		}
 		return nil, fmt.Errorf("connect to %s: %w", target, err)
 	}
 	if resp.StatusCode/100 != 2 {
