@@ -216,13 +216,18 @@ func Accept(ctx context.Context, c net.Conn) error {
 // Refuse tells the outer relay why not. The caller closes c.
 func Refuse(ctx context.Context, c net.Conn, why Refusal) error {
 	defer bound(ctx, c)()
-	status := refusals[why]
+	_, err := c.Write(why.head())
+	return err
+}
+
+// head returns the answer that says why not.
+func (r Refusal) head() []byte {
+	status := refusals[r]
 	if status == 0 {
 		status = http.StatusBadGateway
 	}
-	_, err := fmt.Fprintf(c, "HTTP/1.1 %d %s\r\n%s: %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
-		status, http.StatusText(status), HeaderError, string(why))
-	return err
+	return fmt.Appendf(nil, "HTTP/1.1 %d %s\r\n%s: %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+		status, http.StatusText(status), HeaderError, string(r))
 }
 
 const headEnd = "\r\n\r\n"

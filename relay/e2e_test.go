@@ -195,10 +195,6 @@ func (c *chain) startInner(id, addr string) {
 	}))
 	in := must[*inner.Relay](t)(inner.New(inner.Config{ID: id, DialTimeout: time.Second}, inner.Deps{
 		Listener: l, Control: ctl, Metrics: c.metrics, Traces: c.tracesOf("relay-inner"),
-		Dial: func(ctx context.Context, a netip.AddrPort) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, "tcp", a.String())
-		},
 	}))
 	p := newProcess(t)
 	p.run(ctl, in)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"net"
 	"runtime"
 	"slices"
 	"sync"
@@ -62,6 +61,10 @@ func NewRelayer(cfg Config) (*Relayer, error) {
 	return r, nil
 }
 
+// HasLoops reports whether links between kernel sockets, and Call, are served by event
+// loops.
+func (r *Relayer) HasLoops() bool { return len(r.loops) > 0 }
+
 // Ready is closed once links move bytes, or Run has failed.
 func (r *Relayer) Ready() <-chan struct{} { return r.ready }
 
@@ -112,8 +115,21 @@ type Link struct {
 	split    *splitter // of a link on goroutines
 	loop     *loop     // of the others
 	slot     uint32    // belongs to the loop
+	task     task      // the connection is still being set up; nil: it is not
 	isCut    bool      // this and why are guarded by the loop's mutex
 	why      error
+}
+
+// newLinkOf makes a link that has relayed n bytes.
+func newLinkOf(n int, total *Counters, done func(Result)) *Link {
+	l := &Link{total: total, done: done}
+	if n > 0 {
+		l.counters.AToB.Store(uint64(n))
+		if total != nil {
+			total.AToB.Add(uint64(n))
+		}
+	}
+	return l
 }
 
 // Bytes returns how many bytes were written to b and to a so far.
@@ -153,16 +169,10 @@ func (r *Relayer) Start(a, b Conn, total *Counters, done func(Result)) *Link {
 // StartAfter is Start where n bytes that came from a have been written to b already:
 // they count.
 func (r *Relayer) StartAfter(a, b Conn, n int, total *Counters, done func(Result)) *Link {
-	l := &Link{total: total, done: done}
-	if n > 0 {
-		l.counters.AToB.Store(uint64(n))
-		if total != nil {
-			total.AToB.Add(uint64(n))
-		}
-	}
-	if r.startOnLoop(l, a, b) {
+	if l := r.startOnLoop(a, b, n, total, done); l != nil {
 		return l
 	}
+	l := newLinkOf(n, total, done)
 	if l.split = (&splitter{a: a, b: b}); total == nil {
 		l.total = &Counters{}
 	}
@@ -195,24 +205,6 @@ func (r *Relayer) enter(l *Link) bool {
 	r.links[l] = struct{}{}
 	r.running.Add(1)
 	return true
-}
-
-// startOnLoop hands l to an event loop if one can carry it.
-func (r *Relayer) startOnLoop(l *Link, a, b Conn) bool {
-	if len(r.loops) == 0 {
-		return false
-	}
-	at, ok1 := a.(*net.TCPConn)
-	bt, ok2 := b.(*net.TCPConn)
-	if !ok1 || !ok2 {
-		return false
-	}
-	l.loop = r.loops[r.turn.Add(1)%uint64(len(r.loops))]
-	if l.loop.start(l, at, bt) {
-		return true
-	}
-	l.loop = nil
-	return false
 }
 
 // copyBoth runs a link on goroutines of its own, to its end.

@@ -3,7 +3,6 @@ package relay
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"sync"
 	"syscall"
@@ -19,14 +18,15 @@ const (
 	pairEvents = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET
 )
 
-// loop carries links between kernel sockets in one goroutine. It owns their
-// descriptors.
+// loop carries links between kernel sockets in one goroutine, and sets connections up.
+// It owns their descriptors.
 type loop struct {
 	epoll, wake int
 	file        *os.File           // of epoll
 	poller      syscall.RawConn    // of file
 	look        func(uintptr) bool // poll: made once
 	idle        *wheel             // nil without an idle timeout
+	late        *wheel             // tasks, by their deadlines
 	born        time.Time
 
 	// Of the goroutine.
@@ -42,20 +42,20 @@ type loop struct {
 	spilled   map[uint64][]byte // pending bytes for which there was no pipe
 	again     []uint32          // slots that have more to do, with their direction
 	batch     []uint32          // spare memory of again
-	now       int64             // by clock, when the last events came; 0 without an idle timeout
+	now       int64             // by clock, when the last events came
 
-	mu       sync.Mutex // guards the rest
-	starts   []newLink
-	cuts     []*Link
-	open     bool // wake is usable
-	stopped  bool
-	signaled bool
+	mu      sync.Mutex // guards the rest
+	starts  []newLink
+	cuts    []*Link
+	open    bool // wake is usable
+	stopped bool
+	awake   bool // the loop looks at starts and cuts before it waits the next time
 }
 
-// newLink is a link on its way to the loop.
+// newLink is a link, or a task, on its way to the loop.
 type newLink struct {
-	link *Link
-	fd   [2]int32
+	link   *Link
+	socket [2]*Socket // of a link
 }
 
 // noFD is the descriptor of a socket that is closed.
@@ -65,9 +65,9 @@ const noFD = -1
 const noSlot = ^uint32(0)
 
 func newLoop(idle time.Duration) *loop {
-	l := &loop{free: noSlot, born: time.Now(), pipes: pipes{limit: maxPipes}}
+	l := &loop{free: noSlot, born: time.Now(), pipes: pipes{limit: maxPipes}, late: newWheel(0, lateTick)}
 	if idle > 0 {
-		l.idle = newWheel(idle)
+		l.idle = newWheel(idle, max(idle/wheelTurn, time.Millisecond))
 	}
 	return l
 }
@@ -120,7 +120,7 @@ func (l *loop) close() {
 	l.starts, l.cuts = nil, nil
 	l.mu.Unlock()
 	for _, s := range starts {
-		s.refuse()
+		s.refuse(ErrStopped)
 	}
 	if was {
 		l.pipes.close()
@@ -129,59 +129,37 @@ func (l *loop) close() {
 	}
 }
 
-// start takes over the descriptors of two connections and hands them to run; false
-// means that it could not, and nothing has changed.
-func (l *loop) start(link *Link, a, b *net.TCPConn) bool {
-	afd, ok := duplicate(a)
-	if !ok {
-		return false
+// start gives a link, or a task, to run.
+func (l *loop) start(s newLink) {
+	if err := l.enqueue(s); err != nil {
+		s.refuse(err)
 	}
-	bfd, ok := duplicate(b)
-	if !ok {
-		closeFD(afd)
-		return false
-	}
-	// The runtime's poller forgets its descriptors before run registers ours.
-	_ = a.Close()
-	_ = b.Close()
-	s := newLink{link, [2]int32{afd, bfd}}
-	link.slot = noSlot
-	if !l.enqueue(s) {
-		s.refuse()
-	}
-	return true
 }
 
-// enqueue gives a link to run; false means that the loop has stopped.
-func (l *loop) enqueue(s newLink) bool {
+// enqueue returns why run will not take a link up.
+func (l *loop) enqueue(s newLink) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.stopped {
-		return false
+	switch {
+	case s.link.isCut: // a task may be, before it begins
+		return s.link.why
+	case l.stopped:
+		return ErrStopped
 	}
 	l.starts = append(l.starts, s)
 	l.wakeLocked()
-	return true
+	return nil
 }
 
-// refuse cuts a link that no loop takes up.
-func (s newLink) refuse() {
-	abortFD(s.fd[0])
-	abortFD(s.fd[1])
-	s.link.done(Result{Cause: Cut, Err: ErrStopped})
-}
-
-// duplicate returns a second descriptor of a connection, without blocking mode.
-func duplicate(c *net.TCPConn) (fd int32, ok bool) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return 0, false
+// refuse ends a link or a task that no loop takes up.
+func (s newLink) refuse(why error) {
+	if t := s.link.task; t != nil {
+		t.refuse(why)
+		return
 	}
-	err = raw.Control(func(old uintptr) {
-		n, err := unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0)
-		fd, ok = int32(n), err == nil
-	})
-	return fd, ok && err == nil
+	s.socket[0].Abort()
+	s.socket[1].Abort()
+	s.link.done(Result{Cause: Cut, Err: why})
 }
 
 // cut has the loop cut a link; the first reason counts.
@@ -205,10 +183,10 @@ func (l *loop) stop() {
 }
 
 func (l *loop) wakeLocked() {
-	if !l.open || l.signaled {
+	if !l.open || l.awake {
 		return
 	}
-	l.signaled = true
+	l.awake = true
 	var one = [8]byte{1}
 	_, _ = unix.Write(l.wake, one[:]) // fails only when the counter is full, and then it is awake
 }
@@ -221,29 +199,29 @@ func (l *loop) run() error {
 			l.cutAll(err)
 			return fmt.Errorf("relayer: epoll: %w", err)
 		}
-		if l.idle != nil {
-			l.now = l.clock()
-		}
-		wake := false
+		l.rouse()
 		for i := range l.events[:n] {
-			ev := &l.events[i]
-			if ev.Fd == wakeKey {
-				wake = true
-				continue
+			if ev := &l.events[i]; ev.Fd != wakeKey {
+				l.handle(ev)
 			}
-			l.handle(ev)
 		}
 		l.goOn()
-		if l.idle != nil {
-			l.expire()
-		}
+		l.expire()
 		// Slots are given out here only, after the last event that may mean their
 		// former owner.
-		if wake && l.orders() {
+		if l.orders() {
 			l.cutAll(ErrStopped)
 			return nil
 		}
 	}
+}
+
+// rouse notes that the loop is awake: nobody has to wake it.
+func (l *loop) rouse() {
+	l.now = l.clock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.awake = true
 }
 
 // wait returns how many events have come. It waits for them only when there is nothing
@@ -278,13 +256,10 @@ func (l *loop) poll(uintptr) bool {
 	return l.polled != 0
 }
 
-// setDeadline has wait return at the next tick of the idle wheel.
+// setDeadline has wait return at the next tick of a wheel.
 func (l *loop) setDeadline() {
-	if l.idle == nil {
-		return
-	}
 	next, now := l.deadline, l.clock()
-	if at := l.idle.next(now); at != 0 {
+	if at := l.nextTick(now); at != 0 {
 		next = at
 	} else if next <= now {
 		next = 0
@@ -300,6 +275,18 @@ func (l *loop) setDeadline() {
 	_ = l.file.SetReadDeadline(at) // fails only on a closed file, as will the wait
 }
 
+// nextTick returns when a wheel has something to do, 0 while there is nothing.
+func (l *loop) nextTick(now int64) int64 {
+	at := l.late.next(now)
+	if l.idle == nil {
+		return at
+	}
+	if idle := l.idle.next(now); at == 0 || idle != 0 && idle < at {
+		return idle
+	}
+	return at
+}
+
 // clock returns the ns since the loop was made.
 func (l *loop) clock() int64 { return int64(time.Since(l.born)) }
 
@@ -308,9 +295,9 @@ func (l *loop) at(i uint32) *pair { return &l.slabs[i/slabSize][i%slabSize] }
 // handle carries out what an event allows.
 func (l *loop) handle(ev *unix.EpollEvent) {
 	i, s := uint32(ev.Fd)>>1, int(ev.Fd&1)
-	p := l.at(i)
-	if l.links[i] == nil || p.generation != uint32(ev.Pad) {
-		return // of a socket that is closed here, and for a moment open in a child
+	p, link := l.at(i), l.links[i]
+	if link == nil || p.generation != uint32(ev.Pad) {
+		return // of a socket that is closed here, and for a moment open in a child, or on its way to another slot
 	}
 	sock := &p.side[s]
 	failure := ev.Events&(unix.EPOLLERR|unix.EPOLLHUP) != 0
@@ -319,6 +306,12 @@ func (l *loop) handle(ev *unix.EpollEvent) {
 	}
 	if failure || ev.Events&unix.EPOLLRDHUP != 0 {
 		sock.over = true
+	}
+	if link.task != nil {
+		sock.readable = sock.readable || sock.over || ev.Events&unix.EPOLLIN != 0
+		sock.writable = sock.writable || failure || ev.Events&unix.EPOLLOUT != 0
+		link.task.step(l, i, p)
+		return
 	}
 	if failure || ev.Events&(unix.EPOLLIN|unix.EPOLLRDHUP) != 0 {
 		sock.readable = true
@@ -370,35 +363,54 @@ func (l *loop) goOn() {
 	}
 }
 
-// orders takes up new links and cuts others, and reports whether it was told to stop.
+// orders takes up new links and tasks and cuts others until there are none left, and
+// reports whether it was told to stop.
 func (l *loop) orders() (stop bool) {
-	l.mu.Lock()
-	starts, cuts := l.starts, l.cuts
-	l.starts, l.cuts, l.signaled = nil, nil, false
-	stop = l.stopped
-	l.mu.Unlock()
-	for _, s := range starts {
-		l.add(s)
+	for {
+		l.mu.Lock()
+		starts, cuts := l.starts, l.cuts
+		if len(starts) == 0 && len(cuts) == 0 {
+			l.awake, stop = false, l.stopped
+			l.mu.Unlock()
+			return stop
+		}
+		l.starts, l.cuts = nil, nil
+		l.mu.Unlock()
+		for _, s := range starts {
+			if s.link.task != nil {
+				l.begin(s.link)
+			} else {
+				l.add(s)
+			}
+		}
+		l.cutLinks(cuts)
 	}
+}
+
+func (l *loop) cutLinks(cuts []*Link) {
 	// Whoever loses access loses it with the client's side: thousands of those come
 	// first, and what is ours to tidy up afterwards.
 	for _, link := range cuts {
-		if i := link.slot; i != noSlot {
+		if i := link.slot; i != noSlot && link.task == nil {
 			p := l.at(i)
 			abortFD(p.fd[0])
 			p.fd[0] = noFD
 		}
 	}
 	for _, link := range cuts {
-		if i := link.slot; i != noSlot {
+		i := link.slot
+		switch {
+		case i == noSlot:
+		case link.task != nil:
+			link.task.fail(l, i, l.at(i), link.why)
+		default:
 			l.abort(i, l.at(i), Cut, link.why)
 		}
 	}
-	return stop
 }
 
-// add registers a link.
-func (l *loop) add(s newLink) {
+// take gives a slot to a link or a task.
+func (l *loop) take(link *Link, fd [2]int32) (uint32, *pair) {
 	i := l.free
 	if i == noSlot {
 		i = l.grow()
@@ -406,24 +418,48 @@ func (l *loop) add(s newLink) {
 	p := l.at(i)
 	l.free = p.next
 	generation := p.generation
-	*p = pair{fd: s.fd, generation: generation, tick: noTick}
+	*p = pair{fd: fd, generation: generation, tick: noTick}
 	for d := range 2 {
 		p.half[d].pipe = noPipe
-		p.side[d].writable = true
 	}
-	l.links[i], s.link.slot = s.link, i
+	l.links[i], link.slot = link, i
+	return i, p
+}
+
+// release takes the slot back.
+func (l *loop) release(i uint32, p *pair) {
+	l.links[i].slot = noSlot
+	l.links[i] = nil
+	p.generation++
+	p.next, l.free = l.free, i
+}
+
+// add registers a link.
+func (l *loop) add(s newLink) {
+	known := [2]bool{s.socket[0].loop == l, s.socket[1].loop == l}
+	i, p := l.take(s.link, [2]int32{s.socket[0].take(), s.socket[1].take()})
 	if l.idle != nil {
 		p.moved = l.clock()
 		l.idle.add(l, i, p)
 	}
-	for side, fd := range s.fd {
-		ev := unix.EpollEvent{Events: pairEvents, Fd: int32(i<<1) | int32(side), Pad: int32(generation)}
-		if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, int(fd), &ev); err != nil {
-			e, _ := err.(syscall.Errno)
+	for side := range p.fd {
+		p.side[side].writable = true
+		if e := l.watch(i, p, side, known[side]); e != 0 {
 			l.failed(i, p, side, "epoll_ctl", e)
 			return
 		}
 	}
+}
+
+// watch has events of a socket come for slot i; known is whether they came for another
+// one. What it is ready for at this moment is an event.
+func (l *loop) watch(i uint32, p *pair, side int, known bool) syscall.Errno {
+	op := unix.EPOLL_CTL_ADD
+	if known {
+		op = unix.EPOLL_CTL_MOD
+	}
+	ev := unix.EpollEvent{Events: pairEvents, Fd: int32(i<<1) | int32(side), Pad: int32(p.generation)}
+	return epollControl(l.epoll, op, p.fd[side], &ev)
 }
 
 // grow adds a slab and returns its first slot, the others behind it.
@@ -453,9 +489,7 @@ func (l *loop) remove(i uint32, p *pair, c Cause, err error) {
 		l.idle.remove(l, p)
 	}
 	link := l.links[i]
-	l.links[i], link.slot = nil, noSlot
-	p.generation++
-	p.next, l.free = l.free, i
+	l.release(i, p)
 	res := Result{Cause: c, Err: err}
 	res.AToB, res.BToA = link.Bytes()
 	link.done(res)
@@ -464,14 +498,26 @@ func (l *loop) remove(i uint32, p *pair, c Cause, err error) {
 // cutAll cuts every link.
 func (l *loop) cutAll(why error) {
 	for i, link := range l.links {
-		if link != nil {
-			l.abort(uint32(i), l.at(uint32(i)), Cut, why)
+		i := uint32(i)
+		switch {
+		case link == nil:
+		case link.task != nil:
+			link.task.fail(l, i, l.at(i), why)
+		default:
+			l.abort(i, l.at(i), Cut, why)
 		}
 	}
 }
 
-// expire cuts the links over which nothing moved for the idle timeout.
+// expire cuts the links over which nothing moved for the idle timeout, and fails the
+// tasks whose time is over.
 func (l *loop) expire() {
+	for i := l.late.due(l, l.now); i != noSlot; i = l.late.due(l, l.now) {
+		l.links[i].task.fail(l, i, l.at(i), os.ErrDeadlineExceeded)
+	}
+	if l.idle == nil {
+		return
+	}
 	for i := l.idle.due(l, l.now); i != noSlot; i = l.idle.due(l, l.now) {
 		l.abort(i, l.at(i), Idle, ErrIdle)
 	}

@@ -224,20 +224,19 @@ func (l *loop) count(i uint32, d, n int) {
 // end passes a FIN on. When both have passed the pair is over.
 func (l *loop) end(i uint32, p *pair, d int) outcome {
 	p.half[d].ended = true
-	if err := unix.Shutdown(int(p.fd[1-d]), unix.SHUT_WR); err != nil {
-		e, _ := err.(syscall.Errno)
+	if p.half[1-d].ended { // closing sends this FIN
+		closeFD(p.fd[0])
+		closeFD(p.fd[1])
+		l.remove(i, p, Closed, nil)
+		return ended
+	}
+	if e := finishNow(p.fd[1-d]); e != 0 {
 		if pending := socketError(p.fd[1-d]); pending != 0 {
 			e = pending // what made it fail, as a reset
 		}
 		return l.failed(i, p, 1-d, "shutdown", e)
 	}
-	if !p.half[1-d].ended {
-		return waits
-	}
-	closeFD(p.fd[0])
-	closeFD(p.fd[1])
-	l.remove(i, p, Closed, nil)
-	return ended
+	return waits
 }
 
 // failed resets both sides after a failure of one.

@@ -1,8 +1,12 @@
 package relay
 
 import (
+	"cmp"
+	"encoding/binary"
+	"net/netip"
 	"os"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -56,6 +60,101 @@ func spliceNow(from, to int32, n int) (int, syscall.Errno) {
 			return int(m), e
 		}
 	}
+}
+
+// peekNow is receiveNow that leaves the bytes where they are.
+func peekNow(fd int32, b []byte) (int, syscall.Errno) {
+	for {
+		n, _, e := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), unix.MSG_DONTWAIT|unix.MSG_PEEK, 0, 0)
+		if e != unix.EINTR {
+			return int(n), e
+		}
+	}
+}
+
+// dialNow begins to connect, without waiting. call is the one that failed. With
+// SO_REUSEADDR, because the kernel picks local ports from the range that entries are
+// drawn from, too: without, a connection that is ending would hold its port against the
+// listener of an entry for a minute.
+func dialNow(to netip.AddrPort, o TCPOptions) (fd int32, call string, e syscall.Errno) {
+	family := uintptr(unix.AF_INET6)
+	if to.Addr().Is4() {
+		family = unix.AF_INET
+	}
+	n, _, e := unix.RawSyscall(unix.SYS_SOCKET, family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	if e != 0 {
+		return noFD, "socket", e
+	}
+	fd = int32(n)
+	if e = setNow(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); e == 0 {
+		e = o.set(fd)
+	}
+	if e != 0 {
+		closeFD(fd)
+		return noFD, "setsockopt", e
+	}
+	if e := connectNow(fd, to); e != 0 && e != unix.EINPROGRESS {
+		closeFD(fd)
+		return noFD, "connect", e
+	}
+	return fd, "", 0
+}
+
+func setNow(fd int32, level, option, value int) syscall.Errno {
+	v := int32(value)
+	_, _, e := unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), uintptr(level), uintptr(option), uintptr(unsafe.Pointer(&v)), unsafe.Sizeof(v), 0)
+	return e
+}
+
+// Go's own options of a connection.
+const (
+	defaultKeepAlive      = 15 * time.Second
+	defaultKeepAliveCount = 9
+)
+
+// set gives a new socket the options that o says, and for the rest those that package net
+// gives.
+func (o TCPOptions) set(fd int32) (e syscall.Errno) {
+	apply := func(level, option, value int) {
+		if e == 0 {
+			e = setNow(fd, level, option, value)
+		}
+	}
+	seconds := func(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
+	apply(unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	if o.KeepAliveIdle >= 0 {
+		apply(unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
+		apply(unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, seconds(cmp.Or(o.KeepAliveIdle, defaultKeepAlive)))
+		apply(unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, seconds(cmp.Or(o.KeepAliveInterval, defaultKeepAlive)))
+		apply(unix.IPPROTO_TCP, unix.TCP_KEEPCNT, cmp.Or(o.KeepAliveCount, defaultKeepAliveCount))
+	}
+	if o.UserTimeout > 0 {
+		apply(unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int((o.UserTimeout+time.Millisecond-1)/time.Millisecond))
+	}
+	return e
+}
+
+func connectNow(fd int32, to netip.AddrPort) (e syscall.Errno) {
+	port := binary.NativeEndian.Uint16([]byte{byte(to.Port() >> 8), byte(to.Port())}) // in network order
+	if to.Addr().Is4() {
+		sa := unix.RawSockaddrInet4{Family: unix.AF_INET, Port: port, Addr: to.Addr().As4()}
+		_, _, e = unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&sa)), unsafe.Sizeof(sa))
+		return e
+	}
+	sa := unix.RawSockaddrInet6{Family: unix.AF_INET6, Port: port, Addr: to.Addr().As16()}
+	_, _, e = unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&sa)), unsafe.Sizeof(sa))
+	return e
+}
+
+func epollControl(ep, op int, fd int32, ev *unix.EpollEvent) syscall.Errno {
+	_, _, e := unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(ep), uintptr(op), uintptr(fd), uintptr(unsafe.Pointer(ev)), 0, 0)
+	return e
+}
+
+// finishNow sends FIN.
+func finishNow(fd int32) syscall.Errno {
+	_, _, e := unix.RawSyscall(unix.SYS_SHUTDOWN, uintptr(fd), unix.SHUT_WR, 0)
+	return e
 }
 
 func closeFD(fd int32) { unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }

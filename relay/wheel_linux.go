@@ -12,7 +12,8 @@ const (
 
 // wheel finds idle pairs. A pair stands in the slot of the tick at which it has been
 // idle for too long if nothing moves; when that tick comes it is cut, or put where it
-// belongs by then. Moving bytes costs nothing but a note of the time.
+// belongs by then. Moving bytes costs nothing but a note of the time. Without a limit
+// the note is the deadline itself, as tasks have it.
 type wheel struct {
 	limit, tick int64 // ns
 	heads       [wheelSlots]uint32
@@ -20,8 +21,8 @@ type wheel struct {
 	count       int
 }
 
-func newWheel(timeout time.Duration) *wheel {
-	w := &wheel{limit: int64(timeout), tick: max(int64(timeout)/wheelTurn, int64(time.Millisecond))}
+func newWheel(limit, tick time.Duration) *wheel {
+	w := &wheel{limit: int64(limit), tick: int64(tick)}
 	for k := range w.heads {
 		w.heads[k] = noSlot
 	}

@@ -69,19 +69,12 @@ func (c *Inner) run(ctx context.Context, log *slog.Logger, tel *telemetry.Teleme
 	if err != nil {
 		return err
 	}
-	dial := c.Dial
-	if dial == nil {
-		dial = func(ctx context.Context, device netip.AddrPort) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, "tcp", device.String())
-		}
-	}
 	ping := c.Ping
 	if ping == nil {
 		ping = inner.KernelPing
 	}
 	r, err := inner.New(c.Relay, inner.Deps{
-		Log: log, Listener: l, Attached: control.Ready(), Dial: dial, Ping: ping, Control: control, TLS: secure, Metrics: tel.Registerer(), Traces: tel.Traces(),
+		Log: log, Listener: l, Attached: control.Ready(), Dial: c.Dial, Ping: ping, Control: control, TLS: secure, Metrics: tel.Registerer(), Traces: tel.Traces(),
 	})
 	if err != nil {
 		return errors.Join(err, l.Close())

@@ -101,8 +101,9 @@ type Deps struct {
 	// wait until then: a process that takes over gets them from the moment that it
 	// listens, and can check no ticket before.
 	Attached <-chan struct{}
-	// Dial connects to a device over N6: the kernel's network or a userspace
-	// stack. The connection must be a relay.Conn.
+	// Dial connects to a device over N6, as a userspace stack does. The connection must be
+	// a relay.Conn. nil: the kernel's network; setting a connection up then takes no
+	// goroutine where the system has event loops.
 	Dial    func(ctx context.Context, device netip.AddrPort) (net.Conn, error)
 	Control Control
 	// TLS, if not nil, is how outer relays connect, with TLS 1.3: it must have a
@@ -127,6 +128,7 @@ type Relay struct {
 	dial     func(context.Context, netip.AddrPort) (net.Conn, error)
 	tickets  *verifier
 	relayer  *relay.Relayer
+	onLoop   bool        // connections are set up on event loops
 	tls      *tls.Config // nil: without
 	ping     func(context.Context, PingRequest) (PingResult, error)
 	ready    chan struct{}
@@ -155,8 +157,8 @@ func New(cfg Config, d Deps) (*Relay, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	if d.Listener == nil || d.Dial == nil || d.Control == nil {
-		return nil, errors.New("inner relay: Listener, Dial and Control are required")
+	if d.Listener == nil || d.Control == nil {
+		return nil, errors.New("inner relay: Listener and Control are required")
 	}
 	if d.TLS != nil {
 		if d.TLS.ClientCAs == nil {
@@ -181,6 +183,9 @@ func New(cfg Config, d Deps) (*Relay, error) {
 		tickets: newVerifier(cfg.ID, d.Control, cmp.Or(cfg.TicketRate, 20_000)), ready: make(chan struct{}), slots: make(chan struct{}, cfg.MaxHandshakes),
 		refused: map[relay.Refusal]uint64{}, ended: map[relay.Cause]uint64{},
 		register: d.Metrics, tracer: observe.NewTracer(d.Traces, "relay/inner"),
+	}
+	if r.onLoop = d.Dial == nil && d.TLS == nil; d.Dial == nil {
+		r.dial = dialKernel
 	}
 	r.metrics, r.setups = newMetrics(r), workers.New()
 	r.attached, r.draining = d.Attached, make(chan struct{})
@@ -356,8 +361,72 @@ func (r *Relay) accept(life context.Context) error {
 			continue
 		}
 		r.conns.Add(1)
+		if t, ok := c.(*net.TCPConn); ok && r.onLoop && r.greet(life, t) {
+			continue
+		}
 		r.setups.Go(func() { r.serve(life, c) })
 	}
+}
+
+// greet has an event loop set a connection up, which works as serve does; false means
+// that it cannot be.
+func (r *Relay) greet(life context.Context, c *net.TCPConn) bool {
+	select {
+	case r.slots <- struct{}{}:
+	default:
+		return false
+	}
+	begin := time.Now()
+	var t ticket
+	var dialed time.Time // when that began
+	var all, dial observe.Span
+	link := r.relayer.Greet(c, relay.Greeting{
+		Timeout: r.cfg.HandshakeTimeout, DialTimeout: r.cfg.DialTimeout, TCP: r.cfg.TCP,
+		Requested: func(req relay.Request) (netip.AddrPort, relay.Refusal) {
+			var why relay.Refusal
+			if t, why = r.judge(req, c); why != "" {
+				return netip.AddrPort{}, why
+			}
+			var ctx context.Context
+			ctx, all = r.begun(life, req.Trace, t, begin)
+			_, dial = r.tracer.Start(ctx, spanDial)
+			dialed = time.Now()
+			return t.Device, ""
+		},
+		Ended: func(outer, device *relay.Socket, why relay.Refusal, err error) {
+			<-r.slots
+			end(dial, why)
+			end(all, why)
+			if why != "" {
+				r.refuse(c, t, why, err)
+				return
+			}
+			r.metrics.dialed.Observe(time.Since(dialed).Seconds())
+			r.relayed(life, t, func(done func(relay.Result)) { r.relayer.Join(outer, device, 0, &r.counters, done) })
+		},
+	})
+	if link == nil {
+		<-r.slots
+	}
+	return link != nil
+}
+
+// judge checks a request.
+func (r *Relay) judge(req relay.Request, outer net.Conn) (ticket, relay.Refusal) {
+	t, err := r.tickets.verify(req, time.Now())
+	switch {
+	case err == nil:
+		return t, ""
+	case errors.Is(err, errTooMany):
+		return t, relay.Overloaded
+	}
+	r.log.Debug("ticket not accepted", "outer", outer.RemoteAddr(), "error", err)
+	return t, relay.TicketInvalid
+}
+
+func dialKernel(ctx context.Context, device netip.AddrPort) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", device.String())
 }
 
 func (r *Relay) isDraining() bool {
@@ -380,9 +449,7 @@ func (r *Relay) gone() {
 func (r *Relay) serve(life context.Context, c net.Conn) {
 	outer, device, t, why := r.setUp(life, c)
 	if why != "" {
-		defer r.gone()
-		r.count(why)
-		r.log.Debug("connection refused", "conn", t.Connection, "outer", c.RemoteAddr(), "error", why)
+		defer r.refuse(c, t, why, nil)
 		if outer == nil {
 			relay.Abort(c)
 			return
@@ -396,10 +463,22 @@ func (r *Relay) serve(life context.Context, c net.Conn) {
 		outer.Close()
 		return
 	}
+	r.relayed(life, t, func(done func(relay.Result)) { r.relayer.Start(outer, device, &r.counters, done) })
+}
+
+// refuse forgets a connection that came to nothing. The outer relay has been told.
+func (r *Relay) refuse(c net.Conn, t ticket, why relay.Refusal, err error) {
+	r.count(why)
+	r.log.Debug("connection refused", "conn", t.Connection, "outer", c.RemoteAddr(), "cause", why, "error", err)
+	r.gone()
+}
+
+// relayed has start relay what has been set up.
+func (r *Relay) relayed(life context.Context, t ticket, start func(done func(relay.Result))) {
 	r.live.Add(1)
 	r.total.Add(1)
 	r.metrics.connected.Inc()
-	r.relayer.Start(outer, device, &r.counters, func(res relay.Result) {
+	start(func(res relay.Result) {
 		defer r.gone()
 		r.live.Add(-1)
 		r.metrics.ended(res.Cause)
@@ -461,17 +540,14 @@ func (r *Relay) connect(ctx, hctx context.Context, outer relay.Conn) (relay.Conn
 	if err != nil {
 		return nil, ticket{}, relay.BadRequest
 	}
-	t, err := r.tickets.verify(req, time.Now())
-	if err != nil {
-		r.log.Debug("ticket not accepted", "outer", outer.RemoteAddr(), "error", err)
-		if errors.Is(err, errTooMany) {
-			return nil, t, relay.Overloaded
-		}
-		return nil, t, relay.TicketInvalid
+	t, why := r.judge(req, outer)
+	if why != "" {
+		return nil, t, why
 	}
 	// Only now: strangers shall not make the relay record anything.
 	ctx, span := r.begun(ctx, req.Trace, t, begin)
-	device, why := r.reach(ctx, outer, t)
+	var device relay.Conn
+	device, why = r.reach(ctx, outer, t)
 	end(span, why)
 	return device, t, why
 }

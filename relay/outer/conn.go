@@ -163,13 +163,17 @@ func (c *conn) turnAway(d *denial) {
 
 // begin relays between the client and the device, whom c.peer may reach, and owns
 // both from then on. It does nothing if c was cut meanwhile, or if credentials changed
-// since generation gen.
-func (c *conn) begin(client, device relay.Conn, who peer, gen uint64) (began bool) {
+// since generation gen, or, which is an error, if there are no descriptors for it.
+func (c *conn) begin(client relay.Conn, d endpoint, who peer, gen uint64) (began bool, err error) {
 	r := c.relay
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.why != nil || !r.credentials.still(who, gen) {
-		return false
+		return false, nil
+	}
+	start, err := r.link(client, d, len(c.early), &c.port.counters)
+	if err != nil {
+		return false, err
 	}
 	c.peer, c.reset = who, nil
 	if t, ok := client.(*tlsConn); ok {
@@ -181,11 +185,27 @@ func (c *conn) begin(client, device relay.Conn, who peer, gen uint64) (began boo
 	r.live.Add(1)
 	c.port.live.Add(1)
 	// done takes neither c.mu nor anything else that is held here.
-	c.link = r.relayer.StartAfter(client, device, len(c.early), &c.port.counters, func(res relay.Result) {
+	c.link = start(func(res relay.Result) {
 		c.finish(res)
 		c.over()
 	})
-	return true
+	return true, nil
+}
+
+// link returns what begins to relay between a client and a device, and owns both then.
+func (r *Relay) link(client relay.Conn, d endpoint, early int, total *relay.Counters) (func(done func(relay.Result)) *relay.Link, error) {
+	if t, ok := client.(*net.TCPConn); ok && d.socket != nil {
+		a, ok := relay.NewSocket(t)
+		if !ok {
+			return nil, deny(manager.CauseOverloaded, nil)
+		}
+		return func(done func(relay.Result)) *relay.Link { return r.relayer.Join(a, d.socket, early, total, done) }, nil
+	}
+	b, err := d.plain()
+	if err != nil {
+		return nil, err
+	}
+	return func(done func(relay.Result)) *relay.Link { return r.relayer.StartAfter(client, b, early, total, done) }, nil
 }
 
 func (c *conn) finish(res relay.Result) {
@@ -238,26 +258,49 @@ func (c *conn) allowed(ranges []netip.Prefix) error {
 	return nil
 }
 
-// resolve asks the manager for the way (R11, R12).
-func (c *conn) resolve(ctx context.Context, target string) (manager.Route, error) {
+// ask asks the manager for the way (R11, R12), without waiting, as a step of steps.
+func (c *conn) ask(ctx context.Context, steps *steps, target string, answer func(manager.Route, error)) {
 	r := c.relay
 	begin := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, r.cfg.ResolveTimeout)
-	defer cancel()
 	ctx, span := r.step(ctx, spanResolve)
-	route, err := r.deps.Resolver.Resolve(ctx, manager.ResolveRequest{
-		ConnectionID: c.id, Hit: c.port.opening.Address, Client: c.client, Target: target,
-	})
-	if err != nil {
-		err = deny(resolveCause(err), fmt.Errorf("resolve: %w", err))
+	if !steps.begin(func() { answer(manager.Route{}, errInterrupted) }) {
+		endSpan(span, errInterrupted)
+		answer(manager.Route{}, errInterrupted)
+		return
+	}
+	q := manager.ResolveRequest{ConnectionID: c.id, Hit: c.port.opening.Address, Client: c.client, Target: target}
+	r.asker.Ask(q, observe.Traceparent(ctx), begin.Add(r.cfg.ResolveTimeout), func(route manager.Route, err error) {
+		if err != nil {
+			err = deny(resolveCause(err), fmt.Errorf("resolve: %w", err))
+		}
 		endSpan(span, err)
-		return route, err
+		if !steps.end() {
+			return // the interruption has answered
+		}
+		switch {
+		case err != nil:
+		case route.EntryID != c.port.opening.EntryID:
+			err = deny(manager.CauseUnknownEntry, nil) // the port has a new entry of which the command is under way
+		default:
+			c.learn(route)
+			r.metrics.stage(stageResolve, begin)
+			err = c.allowed(route.Ranges)
+		}
+		answer(route, err)
+	})
+}
+
+// resolve is ask for who can wait.
+func (c *conn) resolve(ctx context.Context, target string) (manager.Route, error) {
+	type answer struct {
+		route manager.Route
+		err   error
 	}
-	span.End()
-	if route.EntryID != c.port.opening.EntryID {
-		return route, deny(manager.CauseUnknownEntry, nil) // the port has a new entry of which the command is under way
-	}
-	c.learn(route)
-	r.metrics.stage(stageResolve, begin)
-	return route, c.allowed(route.Ranges)
+	answered := make(chan answer, 1)
+	s := &steps{}
+	stop := context.AfterFunc(ctx, s.interrupt)
+	defer stop()
+	c.ask(ctx, s, target, func(route manager.Route, err error) { answered <- answer{route, err} })
+	a := <-answered
+	return a.route, a.err
 }

@@ -96,7 +96,7 @@ var refusalCauses = map[relay.Refusal]manager.Cause{
 
 // innerCause names an error of talking to an inner relay; asked is whether it had
 // taken the connection.
-func innerCause(ctx context.Context, err error, asked bool) manager.Cause {
+func innerCause(err error, asked bool) manager.Cause {
 	if why, ok := errors.AsType[relay.Refusal](err); ok {
 		if c, ok := refusalCauses[why]; ok {
 			return c
@@ -104,7 +104,7 @@ func innerCause(ctx context.Context, err error, asked bool) manager.Cause {
 		return manager.CauseInnerRefused
 	}
 	switch {
-	case asked && (ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded)):
+	case asked && errors.Is(err, os.ErrDeadlineExceeded):
 		return manager.CauseDeviceTimeout // the inner relay would have said anything else
 	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.EADDRNOTAVAIL):
 		return manager.CauseOverloaded

@@ -7,10 +7,13 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/simreach/simreach/internal/telemetry/observe"
+	"github.com/simreach/simreach/internal/workers"
 	"github.com/simreach/simreach/manager"
 	"github.com/simreach/simreach/relay/ports"
 )
@@ -37,6 +40,29 @@ type Resolver interface {
 	Resolve(ctx context.Context, q manager.ResolveRequest) (manager.Route, error)
 	// Credential returns what client certificates are checked with (R14).
 	Credential(ctx context.Context, id manager.CredentialID) (manager.Credential, error)
+}
+
+// Asker is a Resolver that can be asked without a goroutine that waits; one that is not
+// is asked on goroutines.
+type Asker interface {
+	// Ask is Resolve without waiting: answer is called once, on any goroutine, and does not
+	// block. After deadline the answer is context.DeadlineExceeded. traceparent (W3C Trace
+	// Context) is empty if the access is not traced.
+	Ask(q manager.ResolveRequest, traceparent string, deadline time.Time, answer func(manager.Route, error))
+}
+
+// askOnWorkers makes a Resolver an Asker.
+type askOnWorkers struct {
+	Resolver
+	workers *workers.Group
+}
+
+func (a askOnWorkers) Ask(q manager.ResolveRequest, traceparent string, deadline time.Time, answer func(manager.Route, error)) {
+	a.workers.Go(func() {
+		ctx, cancel := context.WithDeadline(observe.Join(context.Background(), traceparent), deadline)
+		defer cancel()
+		answer(a.Resolve(ctx, q))
+	})
 }
 
 // Auditor takes the records of the audit log (N7). Both methods may be called from
@@ -74,7 +100,8 @@ type Deps struct {
 	// cannot be opened here.
 	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	// DialInner connects to an inner relay; the connection must be a relay.Conn.
-	// nil: the operating system's network.
+	// nil: the operating system's network; without InnerTLS, setting a connection up then
+	// takes no goroutine where the system has event loops.
 	DialInner func(context.Context, netip.AddrPort) (net.Conn, error)
 	// InnerTLS has the relay speak TLS to inner relays, whose certificates must come
 	// from RootCAs and name the relay with the URI simreach://relay/inner/<ID>. Only
@@ -96,9 +123,6 @@ func (d Deps) withDefaults(cfg Config) (Deps, error) {
 	if d.Auditor == nil {
 		d.Auditor = noAuditor{}
 	}
-	if d.DialInner == nil {
-		d.DialInner = dialTCP
-	}
 	if d.Ports == nil {
 		log := d.Log
 		d.Ports = func(handle func(net.Conn, uint16)) (Ports, error) {
@@ -112,11 +136,3 @@ type noAuditor struct{}
 
 func (noAuditor) Record(manager.AuditRecord) {}
 func (noAuditor) Accepting() bool            { return true }
-
-// dialTCP connects with SO_REUSEADDR: the kernel picks local ports from the range
-// that entries are drawn from, too, and without the option a connection that is
-// ending would hold its port against the listener of an entry for a minute.
-func dialTCP(ctx context.Context, a netip.AddrPort) (net.Conn, error) {
-	d := net.Dialer{Control: reuseAddress}
-	return d.DialContext(ctx, "tcp", a.String())
-}

@@ -8,9 +8,10 @@
 // ACCESS to CLOSED (N7). CAUSES.md says how clients are told why they were turned away.
 //
 // Relay.Run owns all goroutines: the loop that owns the table of ports, the receiver
-// of commands, the teller of the load, one for each connection that is being set up,
-// and what relay.Relayer, ports.Ports and an http.Server run. A connection that is
-// relayed between kernel sockets has none.
+// of commands, the teller of the load, and what relay.Relayer, ports.Ports and an
+// http.Server run. A connection between kernel sockets has none, neither while it is set
+// up (setup.go and reach.go: steps that call each other as answers come) nor while it is
+// relayed. TLS with a client or with inner relays takes a worker, and then two goroutines.
 //
 // Locks are taken in this order: conn.mu, then those of credentials, Relay and port,
 // none of which is held while another is taken.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -285,9 +286,9 @@ func TestNoGoroutinePerConnection(t *testing.T) {
 func TestReplacedInnerRelay(t *testing.T) {
 	g := start(t, nil)
 	good := g.ctl.route.Inner
-	asked := 0
+	var asked atomic.Int32
 	g.ctl.answer = func(r manager.Route) manager.Route {
-		if asked++; asked == 1 {
+		if asked.Add(1) == 1 {
 			r.Inner = netip.MustParseAddrPort("127.0.0.1:1")
 		} else {
 			r.Inner = good
@@ -297,7 +298,7 @@ func TestReplacedInnerRelay(t *testing.T) {
 	a := freePort(t)
 	g.snapshot(opening("e1", a, time.Minute))
 	ping(t, dial(t, a))
-	if asked != 2 {
-		t.Errorf("asked %d times; want 2", asked)
+	if n := asked.Load(); n != 2 {
+		t.Errorf("asked %d times; want 2", n)
 	}
 }

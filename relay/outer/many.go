@@ -244,7 +244,7 @@ func (r *Relay) setUpStream(ctx context.Context, cr *carrier, c *conn, s *stream
 		return deny(manager.CauseClientReset, err)
 	}
 	span := c.span // as in setUp
-	if err := r.start(ctx, c, s, device, cr.who, cr.gen); err != nil {
+	if err := r.start(ctx, c, s, endpoint{conn: device}, cr.who, cr.gen); err != nil {
 		return err
 	}
 	span.End()

@@ -27,7 +27,9 @@ type Relay struct {
 	log     *slog.Logger
 	deps    Deps
 	ports   Ports
+	asker   Asker
 	relayer *relay.Relayer
+	onLoop  bool // inner relays are connected to on event loops
 	metrics *metrics
 	tracer  observe.Tracer
 	ready   chan struct{}
@@ -79,6 +81,14 @@ func New(cfg Config, d Deps) (*Relay, error) {
 	}
 	if r.relayer, err = relay.NewRelayer(relay.Config{IdleTimeout: cfg.IdleTimeout}); err != nil {
 		return nil, fmt.Errorf("outer relay: %w", err)
+	}
+	if r.onLoop = d.DialInner == nil && d.InnerTLS == nil && r.relayer.HasLoops(); d.DialInner == nil {
+		r.deps.DialInner = dialTCP
+	}
+	if a, ok := d.Resolver.(Asker); ok {
+		r.asker = a
+	} else {
+		r.asker = askOnWorkers{d.Resolver, r.setups}
 	}
 	if d.Certificate != nil {
 		r.server = newTLSServer(d.Certificate)

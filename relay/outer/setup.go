@@ -2,15 +2,10 @@ package outer
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"time"
 
-	"github.com/pires/go-proxyproto"
-
-	"github.com/simreach/simreach/internal/telemetry/observe"
 	"github.com/simreach/simreach/manager"
 	"github.com/simreach/simreach/relay"
 )
@@ -30,259 +25,188 @@ func (r *Relay) serve(ctx context.Context, p *port, raw net.Conn) {
 	begin := time.Now()
 	r.accepted.Add(1)
 	r.metrics.accepted()
-	c, full := r.newConn(p, remote(raw), p.opening.Many, func() { relay.Abort(raw) })
-	r.setups.Go(func() {
-		client, ok := raw.(relay.Conn)
-		if !ok {
-			c.audit(manager.AuditAccess, begin, "", 0, 0)
-			c.turnAway(&denial{manager.CauseFailed, fmt.Errorf("%T cannot be half-closed", raw)})
-			relay.Abort(raw)
-			c.over()
+	client, ok := raw.(relay.Conn)
+	if p.opening.Many && ok {
+		c, full := r.newConn(p, remote(raw), true, func() { relay.Abort(raw) })
+		r.setups.Go(func() { r.serveMany(r.begun(ctx, c, spanCarrier, begin), c, client, begin, full) })
+		return
+	}
+	s := &setup{client: client, began: begin}
+	var full bool
+	s.conn, full = r.newConn(p, remote(raw), false, s.steps.interrupt)
+	s.ctx = r.begun(ctx, s.conn, spanAccess, begin)
+	s.audit(manager.AuditAccess, begin, "", 0, 0)
+	if !ok {
+		s.client = unusable{raw}
+		s.fail(deny(manager.CauseFailed, fmt.Errorf("%T cannot be half-closed", raw)))
+		return
+	}
+	s.run(full)
+}
+
+// unusable is a connection that can only be ended.
+type unusable struct{ net.Conn }
+
+func (unusable) CloseWrite() error { return net.ErrClosed }
+
+// setup takes one connection of a client as far as its device's answer (R11 to R15). Its
+// steps follow each other on whichever goroutine has the news: the acceptor's, the one
+// that reads the manager's answers, an event loop's. None of them is held up: what has to
+// wait goes on a worker. If a step fails the client is told, and the connection is over.
+type setup struct {
+	*conn
+
+	ctx    context.Context // the port's, with the span of the access
+	client relay.Conn
+	began  time.Time
+	steps  steps
+	tell   func(relay.Conn, manager.Cause) // tells the client why not, and may wait; nil: abort does
+	slot   func()                          // lets go of what admit took; nil: nothing
+	route  manager.Route
+	who    peer
+	gen    uint64
+}
+
+// run takes the first step.
+func (s *setup) run(full bool) {
+	r := s.relay
+	free, err := r.admit(s.conn, full)
+	if err != nil {
+		s.fail(err)
+		return
+	}
+	s.slot = free
+	r.metrics.stage(stageAdmit, s.began)
+	if s.port.opening.TLS {
+		s.tell = alertFirst
+	}
+	if known := s.port.ranges.Load(); known != nil {
+		if err := s.allowed(*known); err != nil {
+			s.fail(err)
 			return
 		}
-		if p.opening.Many {
-			r.serveMany(r.begun(ctx, c, spanCarrier, begin), c, client, begin, full)
-			return
+	}
+	s.ask(s.ctx, &s.steps, "", s.resolved)
+}
+
+func (s *setup) resolved(route manager.Route, err error) {
+	if err != nil {
+		s.fail(err)
+		return
+	}
+	s.route = route
+	s.port.ranges.Store(&route.Ranges)
+	if s.port.opening.TLS {
+		s.relay.setups.Go(s.secure)
+		return
+	}
+	if t, ok := s.client.(*net.TCPConn); ok {
+		s.from = t
+	}
+	s.reach()
+}
+
+// secure has the client speak TLS. It waits.
+func (s *setup) secure() {
+	r := s.relay
+	if !s.steps.begin(func() { relay.Abort(s.client) }) {
+		s.fail(nil)
+		return
+	}
+	cred, gen, err := r.credential(s.ctx, s.conn)
+	if err == nil {
+		s.tell = nil
+		_, span := r.tracer.Start(s.ctx, spanTLS)
+		var secured *tlsConn
+		if secured, s.who, err = r.handshake(s.conn, s.client, cred); err != nil {
+			s.tell = afterHandshake(err)
+		} else {
+			s.client, s.tell, s.gen = secured, secured.alertLast, gen
 		}
-		ctx := r.begun(ctx, c, spanAccess, begin)
-		c.audit(manager.AuditAccess, begin, "", 0, 0)
-		if err := r.setUp(ctx, c, client, begin, full); err != nil {
-			c.over()
-		}
+		endSpan(span, err)
+	}
+	s.steps.end()
+	if err != nil {
+		s.fail(err)
+		return
+	}
+	s.reach()
+}
+
+func (s *setup) reach() {
+	x := &reaching{conn: s.conn, ctx: s.ctx, steps: &s.steps, route: s.route, done: s.reached}
+	x.run()
+}
+
+// reached begins to relay.
+func (s *setup) reached(d endpoint, err error) {
+	if err != nil {
+		s.fail(err)
+		return
+	}
+	// Once it is relayed, its end may come at any time: the span is this function's.
+	span := s.span
+	began, err := s.begin(s.client, d, s.who, s.gen)
+	switch {
+	case began:
+		s.relaying(span)
+	case err == nil && s.ended() == nil:
+		s.relay.setups.Go(func() { // the credential has changed
+			if err := s.relay.start(s.ctx, s.conn, s.client, d, s.who, s.gen); err != nil {
+				s.fail(err)
+				return
+			}
+			s.relaying(span)
+		})
+	default:
+		d.abort()
+		s.fail(err)
+	}
+}
+
+func (s *setup) relaying(span interface{ End() }) {
+	s.slot()
+	span.End()
+	s.relay.metrics.stage(stageTotal, s.began)
+}
+
+// fail ends it.
+func (s *setup) fail(err error) {
+	if s.slot != nil {
+		s.slot() // telling may take a while
+	}
+	d := denialOf(err, s.ended())
+	s.turnAway(d)
+	if s.tell == nil {
+		abort(s.client, d.cause)
+		s.over()
+		return
+	}
+	s.relay.setups.Go(func() {
+		s.tell(s.client, d.cause)
+		s.over()
 	})
 }
 
-// setUp takes a client as far as the device's answer (R11 to R15), and begins to
-// relay. If it fails, the client was told, but c is not over.
-func (r *Relay) setUp(ctx context.Context, c *conn, client relay.Conn, begin time.Time, full bool) error {
-	release := func() {}
-	fail := func(tell func(relay.Conn, manager.Cause), err error) error {
-		release() // telling may take a while
-		d := denialOf(err, c.ended())
-		c.turnAway(d)
-		tell(client, d.cause)
-		return d
-	}
-	free, err := r.admit(c, full)
-	if err != nil {
-		return fail(abort, err)
-	}
-	release = free
-	defer release()
-	r.metrics.stage(stageAdmit, begin)
-	tell := abort
-	if c.port.opening.TLS {
-		tell = alertFirst
-	}
-	if known := c.port.ranges.Load(); known != nil {
-		if err := c.allowed(*known); err != nil {
-			return fail(tell, err)
+// start is begin, and asks again if the credential of who has changed since the
+// handshake in generation gen. If the client is not let in any more d is closed.
+func (r *Relay) start(ctx context.Context, c *conn, client relay.Conn, d endpoint, who peer, gen uint64) error {
+	for {
+		began, err := c.begin(client, d, who, gen)
+		if began {
+			return nil
 		}
-	}
-	route, err := c.resolve(ctx, "")
-	if err != nil {
-		return fail(tell, err)
-	}
-	c.port.ranges.Store(&route.Ranges)
-	var who peer
-	var gen uint64
-	if c.port.opening.TLS {
-		var cred *credential
-		if cred, gen, err = r.credential(ctx, c); err != nil {
-			return fail(tell, err)
+		if err == nil {
+			err = c.ended()
 		}
-		var secured *tlsConn
-		_, span := r.tracer.Start(ctx, spanTLS)
-		secured, who, err = r.handshake(c, client, cred)
-		endSpan(span, err)
-		if err != nil {
-			return fail(afterHandshake(err), err)
-		}
-		client, tell = secured, secured.alertLast
-	} else if t, ok := client.(*net.TCPConn); ok && !route.ProxyProtocol {
-		c.from = t
-	}
-	device, err := r.reach(ctx, c, route, "")
-	if err != nil {
-		return fail(tell, err)
-	}
-	// Once it is relayed, its end may come at any time: the span is this function's.
-	span := c.span
-	if err := r.start(ctx, c, client, device, who, gen); err != nil {
-		return fail(tell, err)
-	}
-	span.End()
-	r.metrics.stage(stageTotal, begin)
-	return nil
-}
-
-// start begins to relay, or closes device: c was cut, or its credential has changed
-// since the handshake in generation gen and does not admit who any more.
-func (r *Relay) start(ctx context.Context, c *conn, client, device relay.Conn, who peer, gen uint64) error {
-	for !c.begin(client, device, who, gen) {
-		err := c.ended()
 		if err == nil {
 			_, gen, err = r.recheckOne(ctx, who)
 		}
 		if err != nil {
-			relay.Abort(device)
+			d.abort()
 			return err
 		}
 	}
-	return nil
-}
-
-// admit checks what bounds the connections of a public port. The function it returns
-// lets go of what it took; it may be called twice.
-func (r *Relay) admit(c *conn, full bool) (release func(), err error) {
-	now := time.Now()
-	p := c.port
-	switch {
-	case r.all.Load() > int64(r.cfg.MaxConnections):
-		return nil, deny(manager.CauseOverloaded, nil)
-	case !r.deps.Auditor.Accepting():
-		return nil, deny(manager.CauseAuditUnavailable, nil)
-	case !r.sources.allow(c.client.Addr(), now):
-		return nil, deny(manager.CauseRateLimited, errSourceRate)
-	}
-	select {
-	case r.slots <- struct{}{}:
-	default:
-		return nil, deny(manager.CauseOverloaded, nil)
-	}
-	held := true
-	release = func() {
-		if held {
-			held = false
-			<-r.slots
-		}
-	}
-	// Sources that may not connect at all shall not use up what the others may.
-	known := p.ranges.Load()
-	switch {
-	case known != nil && c.allowed(*known) != nil:
-	case full:
-		err = deny(manager.CauseTooManyConnections, nil)
-	case p.rate != nil && !p.rate.AllowN(now, 1):
-		err = deny(manager.CauseRateLimited, errEntryRate)
-	}
-	if err != nil {
-		release()
-		return nil, err
-	}
-	return release, nil
-}
-
-var (
-	errSourceRate = errors.New("of the source")
-	errEntryRate  = errors.New("of the entry")
-)
-
-// askAgain are the pauses before the manager is asked again because the inner relay may
-// have been replaced since it was named. A ticket is bound to one process of an inner
-// relay, which alone knows that it was not used before: that of the former process is
-// worth nothing at its successor, and must not be, or one that was stolen would be good
-// for a second time there. So a client whose ticket met the successor gets another one.
-// The pauses are for a manager that learns of the successor from another manager.
-var askAgain = [...]time.Duration{0, 50 * time.Millisecond, 200 * time.Millisecond}
-
-// wait reports whether ctx outlived d.
-func wait(ctx context.Context, d time.Duration) bool {
-	if d == 0 {
-		return ctx.Err() == nil
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// reach connects to the device through the inner relay (R15), by asking the manager
-// again if the inner relay may have been replaced meanwhile. target is as in
-// manager.ResolveRequest.
-func (r *Relay) reach(ctx context.Context, c *conn, route manager.Route, target string) (relay.Conn, error) {
-	begin := time.Now()
-	device, err := r.connect(ctx, c, route)
-	for _, pause := range askAgain {
-		d, ok := errors.AsType[*denial](err)
-		if !ok || !passing(d.cause) || pause > 0 && d.cause != manager.CauseTicketInvalid || !wait(ctx, pause) {
-			break
-		}
-		if again, rerr := c.resolve(ctx, target); rerr == nil {
-			route = again
-			device, err = r.connect(ctx, c, route)
-		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	if route.ProxyProtocol {
-		if err := greet(device, c.client, route.Device, r.cfg.DeviceTimeout); err != nil {
-			relay.Abort(device)
-			return nil, deny(manager.CauseInnerUnreachable, err)
-		}
-	}
-	c.expireAt(route.Expires)
-	r.metrics.stage(stageDevice, begin)
-	return device, nil
-}
-
-// connect connects to the device of a route.
-func (r *Relay) connect(ctx context.Context, c *conn, route manager.Route) (relay.Conn, error) {
-	req := relay.Request{Target: route.Device, Ticket: route.Ticket}
-	if !r.tracer.On() {
-		return r.connectTo(ctx, c, route, req)
-	}
-	ctx, span := r.step(ctx, spanInner)
-	span.Set(observe.RelayID.String(string(route.InnerID)))
-	req.Trace = observe.Traceparent(ctx)
-	device, err := r.connectTo(ctx, c, route, req)
-	endSpan(span, err)
-	return device, err
-}
-
-func (r *Relay) connectTo(ctx context.Context, from *conn, route manager.Route, req relay.Request) (relay.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.cfg.DeviceTimeout)
-	defer cancel()
-	raw, err := r.deps.DialInner(ctx, route.Inner)
-	if err != nil {
-		return nil, deny(innerCause(ctx, err, false), fmt.Errorf("connect to inner relay %s: %w", route.InnerID, err))
-	}
-	c, ok := raw.(relay.Conn)
-	if !ok {
-		relay.Abort(raw)
-		return nil, deny(manager.CauseFailed, fmt.Errorf("%T cannot be half-closed", raw))
-	}
-	if r.inner != nil {
-		if c, err = r.inner.handshake(ctx, c, route.InnerID); err != nil {
-			relay.Abort(raw)
-			return nil, deny(manager.CauseInnerUnreachable, fmt.Errorf("inner relay %s: %w", route.InnerID, err))
-		}
-	}
-	req.Early = from.readEarly()
-	err = relay.Connect(ctx, c, req)
-	if err == nil {
-		err = ctx.Err()
-	}
-	if err != nil {
-		relay.Abort(c)
-		return nil, deny(innerCause(ctx, err, true), err)
-	}
-	return c, nil
-}
-
-// greet tells the device who the client is, in a PROXY protocol header of version 2.
-func greet(device net.Conn, client, to netip.AddrPort, limit time.Duration) error {
-	h := proxyproto.HeaderProxyFromAddrs(2, net.TCPAddrFromAddrPort(client), net.TCPAddrFromAddrPort(to))
-	_ = device.SetWriteDeadline(time.Now().Add(limit)) // fails only on a closed connection, as will the write
-	if _, err := h.WriteTo(device); err != nil {
-		return fmt.Errorf("PROXY protocol header: %w", err)
-	}
-	return device.SetWriteDeadline(time.Time{})
 }
 
 // abort tells a client by a reset.

@@ -19,7 +19,7 @@ func defaultMaxConnections() int {
 	return max(int(l.Cur/3), 1)
 }
 
-// reuseAddress is a net.Dialer's Control.
+// reuseAddress is a net.Dialer's Control: relay.Relayer.Call says why.
 func reuseAddress(_, _ string, c syscall.RawConn) error {
 	var err error
 	if cerr := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) }); cerr != nil {

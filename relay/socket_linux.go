@@ -1,0 +1,62 @@
+package relay
+
+import (
+	"net"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Socket is a kernel's TCP connection outside Go's poller, for an event loop. One
+// goroutine owns it until it gives it to Relayer.Join, or ends it with Conn or Abort.
+type Socket struct {
+	fd   int32 // noFD: somebody else has it
+	loop *loop // whose epoll knows fd; nil: none
+}
+
+// NewSocket takes c out of Go's poller; c is closed then. false: it could not, and
+// nothing has changed.
+func NewSocket(c *net.TCPConn) (*Socket, bool) {
+	fd, ok := duplicate(c)
+	if !ok {
+		return nil, false
+	}
+	_ = c.Close() // before a loop's epoll gets the other descriptor of it
+	return &Socket{fd: fd}, true
+}
+
+// Conn puts the connection into Go's poller. If it fails the connection is gone.
+func (s *Socket) Conn() (*net.TCPConn, error) {
+	if s.loop != nil { // or its place in that epoll would be the duplicate's
+		epollControl(s.loop.epoll, unix.EPOLL_CTL_DEL, s.fd, &unix.EpollEvent{})
+	}
+	f := os.NewFile(uintptr(s.take()), "socket")
+	defer f.Close()
+	c, err := net.FileConn(f)
+	if err != nil {
+		return nil, err
+	}
+	return c.(*net.TCPConn), nil // it was made as one
+}
+
+// Abort resets the connection.
+func (s *Socket) Abort() { abortFD(s.take()) }
+
+func (s *Socket) take() int32 {
+	fd := s.fd
+	s.fd = noFD
+	return fd
+}
+
+// duplicate returns a second descriptor of a connection.
+func duplicate(c *net.TCPConn) (fd int32, ok bool) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return noFD, false
+	}
+	err = raw.Control(func(old uintptr) {
+		n, err := unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0)
+		fd, ok = int32(n), err == nil
+	})
+	return fd, ok && err == nil
+}

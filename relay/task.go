@@ -1,0 +1,35 @@
+package relay
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Call asks an inner relay for a connection to a device, over a connection of its own
+// (R15).
+type Call struct {
+	To      netip.AddrPort // the inner relay
+	Request Request        // without Early
+	// Early, if not nil, returns Request.Early when the inner relay has been reached. It
+	// is called on a loop, at most once.
+	Early   func() []byte
+	Timeout time.Duration
+	// Answered is called once, on a loop, with the connection to the device, which it
+	// owns, or with the error: the inner relay's Refusal, os.ErrDeadlineExceeded, why it
+	// was cut, or what failed; asked is whether the inner relay had been reached.
+	Answered func(device *Socket, asked bool, err error)
+}
+
+// Greeting is an inner relay's part of it: to read a request, connect to the device and
+// say so.
+type Greeting struct {
+	Timeout     time.Duration // of the request
+	DialTimeout time.Duration
+	TCP         TCPOptions // of the connection to the device
+	// Requested, called on a loop, says where a request leads, or why not.
+	Requested func(Request) (device netip.AddrPort, why Refusal)
+	// Ended is called once, on a loop, with both connections, which it owns, or with why
+	// there are none: the outer relay has been told, and err is what is behind it, if
+	// anything is.
+	Ended func(outer, device *Socket, why Refusal, err error)
+}

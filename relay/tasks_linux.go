@@ -1,0 +1,338 @@
+package relay
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// lateTick is how much later than its deadline a task may fail.
+const lateTick = 16 * time.Millisecond
+
+// task sets a connection up, on a loop and in a slot of its links. The loop calls the
+// methods. What is over has released its slot and owns no descriptor.
+type task interface {
+	begin(l *loop, i uint32, p *pair)
+	// step goes on after an event, which p.side tells of.
+	step(l *loop, i uint32, p *pair)
+	// fail ends it.
+	fail(l *loop, i uint32, p *pair, why error)
+	// refuse is fail before begin.
+	refuse(why error)
+}
+
+// begin gives a task its slot.
+func (l *loop) begin(link *Link) {
+	i, p := l.take(link, [2]int32{noFD, noFD})
+	link.task.begin(l, i, p)
+}
+
+// until gives a task a deadline in place of the former.
+func (l *loop) until(i uint32, p *pair, d time.Duration) {
+	l.late.remove(l, p)
+	p.moved = l.clock() + int64(d)
+	l.late.add(l, i, p)
+}
+
+// endTask releases the slot of a task.
+func (l *loop) endTask(i uint32, p *pair) {
+	l.late.remove(l, p)
+	l.release(i, p)
+}
+
+// dial begins to connect side 1 of a task.
+func (l *loop) dial(i uint32, p *pair, to netip.AddrPort, o TCPOptions) error {
+	fd, call, e := dialNow(to, o)
+	if e != 0 {
+		return callError(call, e)
+	}
+	p.fd[1] = fd
+	if e := l.watch(i, p, 1, false); e != 0 {
+		return callError("epoll_ctl", e)
+	}
+	return nil
+}
+
+// connected returns whether side 1 of a task is, or has failed.
+func (p *pair) connected() (bool, error) {
+	if !p.side[1].writable {
+		return false, nil
+	}
+	if e := socketError(p.fd[1]); e != 0 {
+		return false, callError("connect", e)
+	}
+	return true, nil
+}
+
+// head takes a head off a socket if it has come as a whole; nil, nil: not yet. What it
+// returns is good until the loop's buffer is used again.
+func (l *loop) head(fd int32, s *side) ([]byte, error) {
+	b := l.buffer[:MaxHead]
+	n, e := peekNow(fd, b)
+	switch {
+	case e == unix.EAGAIN:
+		s.readable = false
+		return nil, nil
+	case e != 0:
+		return nil, callError("recv", e)
+	case n == 0:
+		return nil, io.ErrUnexpectedEOF
+	}
+	end := bytes.Index(b[:n], []byte(headEnd))
+	switch {
+	case end >= 0:
+		if _, e := receiveNow(fd, b[:end+len(headEnd)]); e != 0 {
+			return nil, callError("recv", e)
+		}
+		return b[:end+len(headEnd)], nil
+	case n == len(b):
+		return nil, ErrHeadTooLarge
+	case s.over:
+		return nil, io.ErrUnexpectedEOF
+	}
+	return nil, nil
+}
+
+// socket makes fd, which is in the loop's epoll, somebody's.
+func (l *loop) socket(fd int32) *Socket { return &Socket{fd: fd, loop: l} }
+
+// Call prepares what c says: Link.Begin begins it, and Link.Cut ends it, also before that.
+// nil: there is no event loop.
+func (r *Relayer) Call(c Call) *Link { return r.newTask(&call{Call: c}) }
+
+func (r *Relayer) newTask(t task) *Link {
+	if len(r.loops) == 0 {
+		return nil
+	}
+	return r.nextLoop().newLink(&Link{task: t})
+}
+
+// newLink makes a link the loop's.
+func (l *loop) newLink(link *Link) *Link {
+	link.loop, link.slot = l, noSlot
+	return link
+}
+
+// Begin begins what Relayer.Call has prepared, without blocking.
+func (l *Link) Begin() { l.loop.start(newLink{link: l}) }
+
+func (r *Relayer) nextLoop() *loop { return r.loops[r.turn.Add(1)%uint64(len(r.loops))] }
+
+// call is a Call under way: it connects, asks and waits for the answer.
+type call struct {
+	Call
+	asked bool
+	head  []byte // what is left to be sent
+}
+
+func (c *call) begin(l *loop, i uint32, p *pair) {
+	l.until(i, p, c.Timeout)
+	if err := l.dial(i, p, c.To, TCPOptions{}); err != nil {
+		c.fail(l, i, p, err)
+	}
+}
+
+func (c *call) step(l *loop, i uint32, p *pair) {
+	if !c.asked {
+		ok, err := p.connected()
+		if err != nil {
+			c.fail(l, i, p, err)
+			return
+		}
+		if !ok {
+			return
+		}
+		c.asked = true
+		r := c.Request
+		if c.Early != nil {
+			r.Early = c.Early()
+		}
+		c.head = r.head()
+	}
+	if len(c.head) > 0 && p.side[1].writable {
+		n, e := sendNow(p.fd[1], c.head)
+		switch {
+		case e == unix.EAGAIN:
+			p.side[1].writable = false
+		case e != 0:
+			c.fail(l, i, p, callError("send", e))
+			return
+		default:
+			c.head = c.head[n:]
+		}
+	}
+	if !p.side[1].readable {
+		return
+	}
+	head, err := l.head(p.fd[1], &p.side[1])
+	if err == nil {
+		if head == nil {
+			return
+		}
+		err = parseResponse(head)
+	}
+	if err != nil {
+		c.fail(l, i, p, err)
+		return
+	}
+	fd := p.fd[1]
+	l.endTask(i, p)
+	c.Answered(l.socket(fd), true, nil)
+}
+
+func (c *call) fail(l *loop, i uint32, p *pair, why error) {
+	abortFD(p.fd[1])
+	l.endTask(i, p)
+	c.Answered(nil, c.asked, why)
+}
+
+func (c *call) refuse(why error) { c.Answered(nil, false, why) }
+
+// Greet does what g says on a connection of an outer relay, which it owns, without
+// blocking. nil: there is no event loop, or no descriptor, and nothing happens.
+func (r *Relayer) Greet(c *net.TCPConn, g Greeting) *Link {
+	if len(r.loops) == 0 {
+		return nil
+	}
+	s, ok := NewSocket(c)
+	if !ok {
+		return nil
+	}
+	link := r.newTask(&greet{Greeting: g, outer: s})
+	link.Begin()
+	return link
+}
+
+// greet is a Greeting under way.
+type greet struct {
+	Greeting
+	outer   *Socket // before begin
+	dialing bool
+}
+
+func (g *greet) begin(l *loop, i uint32, p *pair) {
+	p.fd[0] = g.outer.take()
+	l.until(i, p, g.Timeout)
+	if e := l.watch(i, p, 0, false); e != 0 {
+		g.fail(l, i, p, callError("epoll_ctl", e))
+	}
+}
+
+func (g *greet) step(l *loop, i uint32, p *pair) {
+	if g.dialing {
+		g.dialed(l, i, p)
+		return
+	}
+	head, err := l.head(p.fd[0], &p.side[0])
+	if err == nil && head == nil {
+		return
+	}
+	var r Request
+	if err == nil {
+		r, err = parseRequest(head)
+	}
+	if err != nil {
+		g.end(l, i, p, BadRequest, err)
+		return
+	}
+	device, why := g.Requested(r)
+	if why != "" {
+		g.end(l, i, p, why, nil)
+		return
+	}
+	g.dialing = true
+	l.until(i, p, g.DialTimeout)
+	if err := l.dial(i, p, device, g.TCP); err != nil {
+		g.end(l, i, p, ClassifyDial(err), err)
+	}
+}
+
+func (g *greet) dialed(l *loop, i uint32, p *pair) {
+	ok, err := p.connected()
+	switch {
+	case err != nil:
+		g.end(l, i, p, ClassifyDial(err), err)
+		return
+	case !ok && p.side[0].failed: // nobody waits for the device any more
+		g.end(l, i, p, BadRequest, callError("poll", socketError(p.fd[0])))
+		return
+	case !ok:
+		return
+	}
+	if n, e := sendNow(p.fd[0], []byte(accepted)); e != 0 || n < len(accepted) {
+		g.end(l, i, p, BadRequest, callError("send", e))
+		return
+	}
+	outer, device := l.socket(p.fd[0]), l.socket(p.fd[1])
+	l.endTask(i, p)
+	g.Ended(outer, device, "", nil)
+}
+
+// end tells the outer relay why not.
+func (g *greet) end(l *loop, i uint32, p *pair, why Refusal, err error) {
+	abortFD(p.fd[1])
+	if _, e := sendNow(p.fd[0], why.head()); e != 0 {
+		abortFD(p.fd[0]) // it has gone
+	} else {
+		closeFD(p.fd[0])
+	}
+	l.endTask(i, p)
+	g.Ended(nil, nil, why, err)
+}
+
+func (g *greet) fail(l *loop, i uint32, p *pair, why error) {
+	refusal := Draining
+	switch {
+	case errors.Is(why, os.ErrDeadlineExceeded) && g.dialing:
+		refusal = DeviceTimeout
+	case errors.Is(why, os.ErrDeadlineExceeded), errors.As(why, new(syscall.Errno)):
+		refusal = BadRequest
+	}
+	g.end(l, i, p, refusal, why)
+}
+
+func (g *greet) refuse(why error) {
+	g.outer.Abort()
+	g.Ended(nil, nil, Draining, why)
+}
+
+// Join is StartAfter between sockets, which it owns.
+func (r *Relayer) Join(a, b *Socket, n int, total *Counters, done func(Result)) *Link {
+	link := newLinkOf(n, total, done)
+	l := cmp.Or(b.loop, a.loop) // the same, if both have one
+	if l == nil {
+		l = r.nextLoop()
+	}
+	l.start(newLink{l.newLink(link), [2]*Socket{a, b}})
+	return link
+}
+
+// startOnLoop is Start on an event loop; nil: it cannot be, and nothing has changed.
+func (r *Relayer) startOnLoop(a, b Conn, n int, total *Counters, done func(Result)) *Link {
+	at, ok1 := a.(*net.TCPConn)
+	bt, ok2 := b.(*net.TCPConn)
+	if len(r.loops) == 0 || !ok1 || !ok2 {
+		return nil
+	}
+	afd, ok := duplicate(at)
+	if !ok {
+		return nil
+	}
+	bfd, ok := duplicate(bt)
+	if !ok {
+		closeFD(afd)
+		return nil
+	}
+	// The runtime's poller forgets its descriptors before a loop registers ours.
+	_ = at.Close()
+	_ = bt.Close()
+	return r.Join(&Socket{fd: afd}, &Socket{fd: bfd}, n, total, done)
+}
