@@ -139,12 +139,26 @@ func (l *Link) Bytes() (aToB, bToA uint64) {
 
 // Cut resets both connections at once; the Result is Cause Cut with why as Err. It
 // does nothing on a link that has ended or was cut, and does not block.
-func (l *Link) Cut(why error) {
-	if l.loop != nil {
-		l.loop.cut(l, why)
-		return
+func (l *Link) Cut(why error) { CutAll([]*Link{l}, why) }
+
+// CutAll is Cut of many links: no end of one waits for what another leaves to be tidied
+// up.
+func CutAll(links []*Link, why error) {
+	on := map[*loop][]*Link{} // those on goroutines have none
+	for _, l := range links {
+		on[l.loop] = append(on[l.loop], l)
 	}
-	l.split.fail(Cut, why)
+	for loop, some := range on {
+		if loop != nil {
+			loop.cut(some, why)
+		}
+	}
+	for _, l := range on[nil] {
+		l.split.condemn(Cut, why)
+	}
+	for _, l := range on[nil] {
+		l.split.abort()
+	}
 }
 
 // Start relays between a and b without blocking, and owns both from now on: the caller
@@ -247,12 +261,31 @@ type splitter struct {
 
 // fail resets both sides; only the first failure counts.
 func (s *splitter) fail(c Cause, err error) {
+	if s.condemn(c, err) {
+		s.abort()
+	}
+}
+
+// condemn notes why both sides are to be reset, and resets the client's without
+// closing it; false means that they were before, or have ended.
+func (s *splitter) condemn(c Cause, err error) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.cause != 0 || s.ended == 2 {
-		return
+		return false
 	}
 	s.cause, s.err = c, err
+	disconnect(s.a)
+	return true
+}
+
+// abort closes both sides with a reset, if they are still open.
+func (s *splitter) abort() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cause == 0 {
+		return // they have ended in order
+	}
 	Abort(s.a)
 	Abort(s.b)
 }

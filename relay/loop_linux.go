@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -42,6 +43,7 @@ type loop struct {
 	spilled   map[uint64][]byte // pending bytes for which there was no pipe
 	again     []uint32          // slots that have more to do, with their direction
 	batch     []uint32          // spare memory of again
+	dying     []*Link           // cut: they are to be tidied up
 	now       int64             // by clock, when the last events came
 
 	mu      sync.Mutex // guards the rest
@@ -162,15 +164,19 @@ func (s newLink) refuse(why error) {
 	s.link.done(Result{Cause: Cut, Err: why})
 }
 
-// cut has the loop cut a link; the first reason counts.
-func (l *loop) cut(link *Link, why error) {
+// cut has the loop cut links; the first reason of each counts.
+func (l *loop) cut(links []*Link, why error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.stopped || link.isCut {
+	if l.stopped {
 		return
 	}
-	link.isCut, link.why = true, why
-	l.cuts = append(l.cuts, link)
+	for _, link := range links {
+		if !link.isCut {
+			link.isCut, link.why = true, why
+			l.cuts = append(l.cuts, link)
+		}
+	}
 	l.wakeLocked()
 }
 
@@ -213,6 +219,7 @@ func (l *loop) run() error {
 			l.cutAll(ErrStopped)
 			return nil
 		}
+		l.bury()
 	}
 }
 
@@ -227,7 +234,7 @@ func (l *loop) rouse() {
 // wait returns how many events have come. It waits for them only when there is nothing
 // to do.
 func (l *loop) wait() (int, error) {
-	if len(l.again) > 0 {
+	if len(l.again) > 0 || len(l.dying) > 0 {
 		n, _ := epollNow(l.epoll, l.events)
 		return max(n, 0), nil
 	}
@@ -296,7 +303,7 @@ func (l *loop) at(i uint32) *pair { return &l.slabs[i/slabSize][i%slabSize] }
 func (l *loop) handle(ev *unix.EpollEvent) {
 	i, s := uint32(ev.Fd)>>1, int(ev.Fd&1)
 	p, link := l.at(i), l.links[i]
-	if link == nil || p.generation != uint32(ev.Pad) {
+	if link == nil || p.generation != uint32(ev.Pad) || p.cut {
 		return // of a socket that is closed here, and for a moment open in a child, or on its way to another slot
 	}
 	sock := &p.side[s]
@@ -391,21 +398,49 @@ func (l *loop) cutLinks(cuts []*Link) {
 	// Whoever loses access loses it with the client's side: thousands of those come
 	// first, and what is ours to tidy up afterwards.
 	for _, link := range cuts {
-		if i := link.slot; i != noSlot && link.task == nil {
-			p := l.at(i)
-			abortFD(p.fd[0])
-			p.fd[0] = noFD
-		}
-	}
-	for _, link := range cuts {
 		i := link.slot
 		switch {
 		case i == noSlot:
 		case link.task != nil:
 			link.task.fail(l, i, l.at(i), link.why)
 		default:
+			l.silence(i)
+			l.dying = append(l.dying, link)
+		}
+	}
+}
+
+// silence resets the client's side of a pair and has no event of it count any more.
+func (l *loop) silence(i uint32) {
+	p := l.at(i)
+	p.cut, p.half[0].queued, p.half[1].queued = true, false, false
+	if !resetNow(p.fd[0]) {
+		abortFD(p.fd[0])
+		p.fd[0] = noFD
+	}
+	if l.idle != nil {
+		l.idle.remove(l, p)
+	}
+}
+
+// burials is how many pairs that were cut are tidied up before others have their turn.
+const burials = 32
+
+// bury tidies up after some of the links that were cut.
+func (l *loop) bury() {
+	n := min(len(l.dying), burials)
+	if n == 0 {
+		return
+	}
+	runtime.Gosched() // the clients of another loop come first
+	for k, link := range l.dying[:n] {
+		if i := link.slot; i != noSlot {
 			l.abort(i, l.at(i), Cut, link.why)
 		}
+		l.dying[k] = nil
+	}
+	if l.dying = l.dying[n:]; len(l.dying) == 0 {
+		l.dying = nil
 	}
 }
 
@@ -498,13 +533,17 @@ func (l *loop) remove(i uint32, p *pair, c Cause, err error) {
 // cutAll cuts every link.
 func (l *loop) cutAll(why error) {
 	for i, link := range l.links {
-		i := uint32(i)
-		switch {
-		case link == nil:
-		case link.task != nil:
-			link.task.fail(l, i, l.at(i), why)
-		default:
-			l.abort(i, l.at(i), Cut, why)
+		if link == nil {
+			continue
+		}
+		i, p, reason := uint32(i), l.at(uint32(i)), why
+		if p.cut {
+			reason = link.why
+		}
+		if link.task != nil {
+			link.task.fail(l, i, p, reason)
+		} else {
+			l.abort(i, p, Cut, reason)
 		}
 	}
 }

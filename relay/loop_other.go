@@ -12,11 +12,11 @@ type loop struct{}
 
 func newLoop(time.Duration) *loop { return nil }
 
-func (*loop) cut(*Link, error) {}
-func (*loop) prepare() error   { return nil }
-func (*loop) run() error       { return nil }
-func (*loop) stop()            {}
-func (*loop) close()           {}
+func (*loop) cut([]*Link, error) {}
+func (*loop) prepare() error     { return nil }
+func (*loop) run() error         { return nil }
+func (*loop) stop()              {}
+func (*loop) close()             {}
 
 func (r *Relayer) startOnLoop(Conn, Conn, int, *Counters, func(Result)) *Link { return nil }
 

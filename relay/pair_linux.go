@@ -19,6 +19,7 @@ type pair struct {
 	next, previous uint32 // at the same tick of the idle wheel, or next in the list of free slots
 	tick           uint32 // of the idle wheel, or noTick
 	moved          int64  // loop.now when bytes moved last
+	cut            bool   // a was reset, and the pair waits in loop.dying
 }
 
 // half is one direction of a pair.

@@ -231,6 +231,18 @@ func (w *waiter) hangup() error {
 	return w.err
 }
 
+// disconnect resets a kernel socket's connection and leaves closing it to others; of
+// other connections nothing is done.
+func disconnect(c Conn) {
+	t := socketOf(c)
+	if t == nil {
+		return
+	}
+	if raw, err := t.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { resetNow(int32(fd)) }) // fails only if it is closed
+	}
+}
+
 // setUserTimeout sets TCP_USER_TIMEOUT, in whole milliseconds.
 func setUserTimeout(c *net.TCPConn, d time.Duration) error {
 	raw, err := c.SyscallConn()

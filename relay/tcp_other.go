@@ -22,3 +22,6 @@ func watchReset(Conn) error { return nil }
 
 // resetOf knows nothing: the reset shows with the next read.
 func resetOf(Conn) error { return nil }
+
+// disconnect is left to closing with a reset.
+func disconnect(Conn) {}

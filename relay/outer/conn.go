@@ -86,11 +86,25 @@ func (c *conn) over() {
 }
 
 // cut ends c at once, for why; only the first call counts.
-func (c *conn) cut(why error) {
+func (c *conn) cut(why error) { cutAll([]*conn{c}, why) }
+
+// cutAll is cut of many, at once.
+func cutAll(cs []*conn, why error) {
+	links := make([]*relay.Link, 0, len(cs))
+	for _, c := range cs {
+		if link := c.condemn(why); link != nil {
+			links = append(links, link)
+		}
+	}
+	relay.CutAll(links, why)
+}
+
+// condemn is cut, but for the link, if there is one, which is left to the caller.
+func (c *conn) condemn(why error) *relay.Link {
 	c.mu.Lock()
 	if c.why != nil {
 		c.mu.Unlock()
-		return
+		return nil
 	}
 	c.why = why
 	link, reset, last := c.link, c.reset, c.last
@@ -100,10 +114,10 @@ func (c *conn) cut(why error) {
 		if e, ok := errors.AsType[ending](why); ok && last != nil {
 			last(alertFor(manager.Cause(e)))
 		}
-		link.Cut(why)
 	case reset != nil:
 		reset()
 	}
+	return link
 }
 
 // maxEarly is how much of what a client sends is read before its device is reached.

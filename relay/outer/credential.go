@@ -206,34 +206,48 @@ const recheckPause = 200 * time.Millisecond
 // credentials changed.
 func (r *Relay) recheck(life context.Context, ids ...manager.CredentialID) {
 	for _, id := range ids {
-		for _, c := range r.withCredential(id) {
-			r.recheckConn(life, c)
+		cs := r.withCredential(id)
+		for len(cs) > 0 && life.Err() == nil {
+			var err error
+			if cs, err = r.recheckAll(life, cs); err == nil {
+				continue
+			}
+			r.log.Warn("credential not known for now", "credential", id, "error", err)
+			pause := time.NewTimer(recheckPause)
+			select {
+			case <-pause.C:
+			case <-life.Done():
+			}
+			pause.Stop()
 		}
 	}
 }
 
-func (r *Relay) recheckConn(life context.Context, c *conn) {
-	for life.Err() == nil && c.ended() == nil {
+// recheckAll cuts those of the connections that would no longer be let in, all at once.
+// It returns those of which the manager does not say, with its error.
+func (r *Relay) recheckAll(life context.Context, cs []*conn) (unknown []*conn, err error) {
+	out := map[ending][]*conn{}
+	for _, c := range cs {
 		c.mu.Lock()
 		who := c.peer
 		c.mu.Unlock()
-		_, _, err := r.recheckOne(life, who)
-		if err == nil {
-			return
+		if err != nil {
+			unknown = append(unknown, c) // nor would it of this one
+			continue
 		}
-		d := denialOf(err, nil)
-		if d.cause == manager.CauseCredentialRevoked || d.cause == manager.CauseCertificateRevoked {
-			c.cut(ending(d.cause))
-			return
+		if _, _, err = r.recheckOne(life, who); err == nil {
+			continue
 		}
-		r.log.Warn("credential not known for now", "credential", who.credential, "error", err)
-		wait := time.NewTimer(recheckPause)
-		select {
-		case <-wait.C:
-		case <-life.Done():
+		if d := denialOf(err, nil); d.cause == manager.CauseCredentialRevoked || d.cause == manager.CauseCertificateRevoked {
+			out[ending(d.cause)], err = append(out[ending(d.cause)], c), nil
+		} else {
+			unknown = append(unknown, c)
 		}
-		wait.Stop()
 	}
+	for why, revoked := range out {
+		cutAll(revoked, why)
+	}
+	return unknown, err
 }
 
 // withCredential lists the connections that a credential let in.
@@ -247,7 +261,8 @@ func (r *Relay) withCredential(id manager.CredentialID) (out []*conn) {
 	}
 	r.mu.Unlock()
 	for _, p := range ps {
-		for _, c := range p.list() {
+		cs, carriers := p.list()
+		for _, c := range append(cs, carriers...) {
 			c.mu.Lock()
 			in := c.peer.credential == id
 			c.mu.Unlock()

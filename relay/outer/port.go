@@ -82,18 +82,17 @@ func (p *port) close(why error) {
 	}
 	p.mu.Unlock()
 	p.end(why)
-	for _, c := range p.list() {
-		c.cut(why)
-	}
+	cs, carriers := p.list()
+	cutAll(cs, why)
+	cutAll(carriers, why)
 }
 
-// list returns the connections, those that carry others last, so that each is cut for
-// a reason of its own.
-func (p *port) list() []*conn {
+// list returns the connections. Those that carry others are to be cut after them, so
+// that each is cut for a reason of its own.
+func (p *port) list() (cs, carriers []*conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	cs := make([]*conn, 0, len(p.conns))
-	var carriers []*conn
+	cs = make([]*conn, 0, len(p.conns))
 	for c := range p.conns {
 		if c.carries {
 			carriers = append(carriers, c)
@@ -101,5 +100,5 @@ func (p *port) list() []*conn {
 			cs = append(cs, c)
 		}
 	}
-	return append(cs, carriers...)
+	return cs, carriers
 }

@@ -1,0 +1,714 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// soon is how long these tests wait for what must come.
+const soon = time.Minute
+
+// tasks is a Relayer under test, whose tasks must leave nothing behind: each tells its
+// owner once, gives its slot back and closes its descriptors.
+type tasks struct {
+	*Relayer
+	t    testing.TB
+	stop func()
+
+	mu   sync.Mutex // guards the rest
+	told map[string]*atomic.Int32
+}
+
+func newTasks(t testing.TB, loops int) *tasks {
+	t.Helper()
+	near, far := tcpPair(t) // the runtime's poller has descriptors of its own
+	near.Close()
+	far.Close()
+	g := &tasks{t: t, told: map[string]*atomic.Int32{}}
+	fds := 0
+	t.Cleanup(func() { // after all others
+		g.check()
+		if got := descriptors(t); got != fds {
+			t.Errorf("%d descriptors; want %d, as before", got, fds)
+		}
+	})
+	var err error
+	if g.Relayer, err = NewRelayer(Config{Loops: loops}); err != nil {
+		t.Fatal(err)
+	}
+	fds = descriptors(t)
+	g.stop = runRelayer(t, g.Relayer)
+	return g
+}
+
+// check looks at what the loops have left. They must have ended.
+func (g *tasks) check() {
+	g.t.Helper()
+	for _, l := range g.loops {
+		for i, link := range l.links {
+			if link != nil {
+				g.t.Errorf("slot %d still has an owner", i)
+			}
+		}
+		free := 0
+		for i := l.free; i != noSlot && free <= len(l.links); i = l.at(i).next {
+			free++
+		}
+		if free != len(l.links) {
+			g.t.Errorf("%d slots of %d are free", free, len(l.links))
+		}
+		if l.late.count != 0 {
+			g.t.Errorf("%d deadlines of tasks that are over", l.late.count)
+		}
+		for k, i := range l.late.heads {
+			if i != noSlot {
+				g.t.Errorf("slot %d still stands at tick %d", i, k)
+			}
+		}
+	}
+	for what, n := range g.told {
+		if n.Load() != 1 {
+			g.t.Errorf("%s: told %d times; want once", what, n.Load())
+		}
+	}
+}
+
+// once returns what counts how often a task tells its owner.
+func (g *tasks) once(what string) func() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n := &atomic.Int32{}
+	g.told[fmt.Sprintf("%s, %d", what, len(g.told))] = n
+	return func() { n.Add(1) }
+}
+
+// answer is what Call.Answered is told.
+type answer struct {
+	device *Socket
+	asked  bool
+	err    error
+}
+
+// prepare makes a Call with a target and the like.
+func (g *tasks) prepare(c Call) (*Link, <-chan answer) {
+	answers, told := make(chan answer, 2), g.once("Call")
+	c.Answered = func(device *Socket, asked bool, err error) {
+		told()
+		answers <- answer{device, asked, err}
+	}
+	if c.Timeout == 0 {
+		c.Timeout = soon
+	}
+	c.Request.Target, c.Request.Ticket = netip.MustParseAddrPort("10.60.0.7:22"), "the.ticket"
+	return g.Call(c), answers
+}
+
+func (g *tasks) begin(c Call) (*Link, <-chan answer) {
+	l, answers := g.prepare(c)
+	l.Begin()
+	return l, answers
+}
+
+// next waits for what must come.
+func next[T any](t testing.TB, what string, from <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-from:
+		return v
+	case <-time.After(soon):
+		t.Fatalf("not told: %s", what)
+		panic("not reached")
+	}
+}
+
+// plain returns a Socket as package net has it, until the test ends.
+func plain(t testing.TB, s *Socket) *net.TCPConn {
+	t.Helper()
+	c, err := s.Conn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(soon))
+	return c
+}
+
+// listen returns a listener of this machine and how to accept there.
+func listen(t testing.TB, address string) (netip.AddrPort, func() *net.TCPConn) {
+	t.Helper()
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l.Addr().(*net.TCPAddr).AddrPort(), func() *net.TCPConn { return accept(t, l) }
+}
+
+func accept(t testing.TB, l net.Listener) *net.TCPConn {
+	t.Helper()
+	l.(*net.TCPListener).SetDeadline(time.Now().Add(soon))
+	c, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(soon))
+	return c.(*net.TCPConn)
+}
+
+// listenNarrow is listen where there is little room for what is sent.
+func listenNarrow(t testing.TB) (netip.AddrPort, func() *net.TCPConn) {
+	t.Helper()
+	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		return c.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 1) })
+	}}
+	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l.Addr().(*net.TCPAddr).AddrPort(), func() *net.TCPConn { return accept(t, l) }
+}
+
+// nobody is an address that nobody listens at.
+func nobody(t testing.TB) netip.AddrPort {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).AddrPort()
+}
+
+// group is where no TCP goes: the kernel says so at once.
+var group = netip.MustParseAddrPort("224.0.0.1:9")
+
+// bell is a task that rings after its peer has written: what came to the loop before that
+// has been handled then.
+type bell struct {
+	fd   int32
+	peer *net.TCPConn
+	rung chan struct{}
+}
+
+func newBell(t testing.TB, l *loop) *bell {
+	t.Helper()
+	near, far := tcpPair(t)
+	s, ok := NewSocket(near)
+	if !ok {
+		t.Fatal("no descriptor")
+	}
+	b := &bell{fd: s.take(), peer: far, rung: make(chan struct{}, 1)}
+	l.newLink(&Link{task: b}).Begin()
+	return b
+}
+
+func (b *bell) begin(l *loop, i uint32, p *pair) {
+	p.fd[0] = b.fd
+	l.watch(i, p, 0, false)
+}
+
+func (b *bell) step(l *loop, _ uint32, p *pair) {
+	if n, e := receiveNow(p.fd[0], l.buffer); e == 0 && n > 0 {
+		b.rung <- struct{}{}
+	}
+}
+
+func (b *bell) fail(l *loop, i uint32, p *pair, _ error) {
+	abortFD(p.fd[0])
+	l.endTask(i, p)
+}
+
+func (b *bell) refuse(error) { abortFD(b.fd) }
+
+func (b *bell) ring(t testing.TB) {
+	t.Helper()
+	send(t, b.peer, "x")
+	next(t, "the bell", b.rung)
+}
+
+// blocker is a task that holds its loop up.
+type blocker struct{ held, free chan struct{} }
+
+func (b blocker) begin(l *loop, i uint32, p *pair) {
+	close(b.held)
+	<-b.free
+	l.endTask(i, p)
+}
+func (blocker) step(*loop, uint32, *pair)        {}
+func (blocker) fail(*loop, uint32, *pair, error) {}
+func (blocker) refuse(error)                     {}
+
+// block holds a loop up until the test lets go: what happens meanwhile comes to it at one
+// time.
+func block(t testing.TB, l *loop) (free func()) {
+	t.Helper()
+	b := blocker{make(chan struct{}), make(chan struct{})}
+	l.newLink(&Link{task: b}).Begin()
+	next(t, "the loop is held up", b.held)
+	free = sync.OnceFunc(func() { close(b.free) })
+	t.Cleanup(free)
+	return free
+}
+
+// readRequest is what an inner relay does first.
+func readRequest(t testing.TB, c *net.TCPConn) Request {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), soon)
+	defer cancel()
+	r, err := ReadRequest(ctx, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.SetDeadline(time.Now().Add(soon))
+	return r
+}
+
+// Whatever an inner relay answers, in whatever pieces, and however it ends.
+func TestCallAnswers(t *testing.T) {
+	filler := strings.Repeat("a", MaxHead)
+	exact := "HTTP/1.1 200 OK\r\nVia: \r\n\r\n"
+	exact = "HTTP/1.1 200 OK\r\nVia: " + filler[:MaxHead-len(exact)] + "\r\n\r\n"
+	for _, c := range []struct {
+		name, text string
+		end        func(*net.TCPConn) // nil: the connection goes on
+		want       error              // nil: success
+		rest       string             // of the device, behind the answer
+	}{
+		{name: "success", text: accepted},
+		{name: "success in other words", text: "HTTP/1.1 204 No Content\r\nVia: x\r\n\r\n"},
+		{name: "with the device's bytes", text: accepted + "SSH-2.0\r\n\r\nHTTP/1.1 200", rest: "SSH-2.0\r\n\r\nHTTP/1.1 200"},
+		{name: "with many of them", text: accepted + filler + filler, rest: filler + filler},
+		{name: "the largest head", text: exact + "x", rest: "x"},
+		{name: "too large a head", text: filler, want: ErrHeadTooLarge},
+		{name: "an empty line too late", text: filler + "\r\n\r\n", want: ErrHeadTooLarge},
+		{name: "not HTTP", text: "SSH-2.0-dropbear\r\n\r\n", want: ErrMalformed},
+		{name: "an empty line", text: "\r\n\r\n", want: ErrMalformed},
+		{name: "an unknown refusal", text: "HTTP/1.1 502 Bad Gateway\r\nX-Simreach-Error: tired\r\n\r\n", want: UnknownRefusal},
+		{name: "a refusal without a reason", text: "HTTP/1.1 403 Forbidden\r\n\r\n", want: UnknownRefusal},
+		{name: "FIN", end: fin, want: io.ErrUnexpectedEOF},
+		{name: "FIN in the head", text: accepted[:30], end: fin, want: io.ErrUnexpectedEOF},
+		{name: "FIN one byte early", text: accepted[:len(accepted)-1], end: fin, want: io.ErrUnexpectedEOF},
+		{name: "FIN after the head", text: accepted + "bye", end: fin, rest: "bye"},
+		{name: "reset", end: reset, want: syscall.ECONNRESET},
+		{name: "reset after a refusal", text: string(TicketInvalid.head()), end: reset, want: TicketInvalid},
+		{name: "reset after the head", text: accepted, end: reset},
+	} {
+		for way, write := range map[string]func(t *testing.T, b *bell, c *net.TCPConn, text string){
+			"at once": func(t *testing.T, _ *bell, c *net.TCPConn, text string) {
+				if text != "" {
+					send(t, c, text)
+				}
+			},
+			"in pieces": func(t *testing.T, b *bell, c *net.TCPConn, text string) {
+				for size := 1; text != ""; {
+					size = min(size, len(text))
+					send(t, c, text[:size])
+					b.ring(t)
+					if text = text[size:]; len(text) > 500 {
+						size = 499
+					}
+				}
+			},
+		} {
+			t.Run(c.name+" "+way, func(t *testing.T) {
+				g := newTasks(t, 1)
+				b := newBell(t, g.loops[0])
+				to, accept := listen(t, "127.0.0.1:0")
+				_, answers := g.begin(Call{To: to})
+				inner := accept()
+				if r := readRequest(t, inner); r.Ticket != "the.ticket" {
+					t.Errorf("request %+v", r)
+				}
+				var wg sync.WaitGroup
+				wg.Go(func() { // it may be longer than there is room for
+					write(t, b, inner, c.text)
+					if c.end != nil {
+						c.end(inner)
+					}
+				})
+				a := next(t, c.name, answers)
+				if !a.asked || !errors.Is(a.err, c.want) || (a.err == nil) != (a.device != nil) {
+					t.Fatalf("%+v (%v); want %v", a, a.err, c.want)
+				}
+				if c.want == nil {
+					device := plain(t, a.device)
+					if c.rest != "" {
+						expect(t, device, c.rest, "the device's bytes")
+					}
+					if c.end == nil {
+						send(t, device, "and back")
+						expect(t, inner, "and back", "to the device")
+					} else if _, err := device.Read(make([]byte, 1)); err == nil {
+						t.Error("the end is not seen")
+					}
+				}
+				wg.Wait()
+			})
+		}
+	}
+	for why := range refusals {
+		t.Run(string(why), func(t *testing.T) {
+			g := newTasks(t, 1)
+			to, accept := listen(t, "127.0.0.1:0")
+			_, answers := g.begin(Call{To: to})
+			inner := accept()
+			readRequest(t, inner)
+			inner.Write(why.head())
+			if a := next(t, "the refusal", answers); !errors.Is(a.err, why) || !a.asked || a.device != nil {
+				t.Errorf("%+v; want %s", a, why)
+			}
+			expectReset(t, inner, "nobody needs the connection any more")
+		})
+	}
+}
+
+func fin(c *net.TCPConn) { c.CloseWrite() }
+func reset(c *net.TCPConn) { // not before what was sent has arrived, or that would be forgotten
+	if raw, err := c.SyscallConn(); err == nil {
+		tick := time.NewTicker(100 * time.Microsecond)
+		defer tick.Stop()
+		for left := 1; left > 0; <-tick.C {
+			_ = raw.Control(func(fd uintptr) { left, _ = unix.IoctlGetInt(int(fd), unix.TIOCOUTQ) })
+		}
+	}
+	Abort(c)
+}
+
+// Who cannot be reached is not asked.
+func TestCallUnreachable(t *testing.T) {
+	for name, c := range map[string]struct {
+		to   netip.AddrPort
+		want error
+	}{
+		"nobody listens": {nobody(t), syscall.ECONNREFUSED},
+		"no way":         {group, syscall.ENETUNREACH},
+	} {
+		g := newTasks(t, 1)
+		_, answers := g.begin(Call{To: c.to, Early: func() []byte { t.Error("Early was called"); return nil }})
+		if a := next(t, name, answers); a.asked || !errors.Is(a.err, c.want) {
+			t.Errorf("%s: %+v; want %v", name, a, c.want)
+		}
+	}
+}
+
+// expectIn checks that f takes as long as d, and no more than 100 ms longer than the
+// runtime's own timer takes on this machine now.
+func expectIn(t testing.TB, d time.Duration, f func()) {
+	t.Helper()
+	begin := time.Now()
+	reference := make(chan time.Duration, 1)
+	time.AfterFunc(d, func() { reference <- time.Since(begin) })
+	f()
+	took := time.Since(begin)
+	if late := took - max(next(t, "a timer", reference), d); took < d || late > 100*time.Millisecond {
+		t.Errorf("took %s; want %s and at most 100 ms more (it is %s)", took, d, late)
+	}
+}
+
+// A deadline is kept in every phase, also one that is further off than a turn of the wheel.
+func TestCallTimeout(t *testing.T) {
+	silent, _ := listen(t, "127.0.0.1:0") // the kernel accepts, nobody answers
+	full := silentAddress(t)
+	narrow, _ := listenNarrow(t)
+	early := make([]byte, 8<<20) // more than the kernel keeps for who does not read
+	for _, d := range []time.Duration{time.Nanosecond, 50 * time.Millisecond, 1200 * time.Millisecond} {
+		for name, c := range map[string]struct {
+			call  Call
+			asked bool
+		}{
+			"connecting": {Call{To: full}, false},
+			"waiting":    {Call{To: silent}, true},
+			"sending":    {Call{To: narrow, Early: func() []byte { return early }}, true},
+		} {
+			g := newTasks(t, 1)
+			c.call.Timeout = d
+			expectIn(t, d, func() {
+				_, answers := g.begin(c.call)
+				a := next(t, name, answers)
+				if !errors.Is(a.err, os.ErrDeadlineExceeded) || a.asked != c.asked && d > time.Millisecond {
+					t.Errorf("%s for %s: %+v; want a timeout", name, d, a)
+				}
+			})
+		}
+	}
+}
+
+// eventually polls for what nobody tells.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	late := time.After(soon)
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+// A call may be cut, and its relayer may end, in every phase.
+func TestCallEnds(t *testing.T) {
+	why := errors.New("nobody wants it any more")
+	end := map[string]struct {
+		end  func(*tasks, *Link)
+		want error
+	}{
+		"cut":  {func(_ *tasks, l *Link) { l.Cut(why); l.Cut(io.ErrClosedPipe) }, why},
+		"stop": {func(g *tasks, _ *Link) { g.stop() }, ErrStopped},
+	}
+	for how, e := range end {
+		for phase, c := range map[string]struct {
+			asked bool
+			run   func(t *testing.T, g *tasks, end func(*Link)) <-chan answer
+		}{
+			"before Begin": {false, func(t *testing.T, g *tasks, end func(*Link)) <-chan answer {
+				to, _ := listen(t, "127.0.0.1:0")
+				l, answers := g.prepare(Call{To: to})
+				end(l)
+				l.Begin()
+				return answers
+			}},
+			"at Begin": {false, func(t *testing.T, g *tasks, end func(*Link)) <-chan answer {
+				free := block(t, g.loops[0])
+				l, answers := g.begin(Call{To: silentAddress(t)})
+				var wg sync.WaitGroup
+				wg.Go(func() { end(l) })
+				free()
+				wg.Wait()
+				return answers
+			}},
+			"connecting": {false, func(t *testing.T, g *tasks, end func(*Link)) <-chan answer {
+				b := newBell(t, g.loops[0])
+				l, answers := g.begin(Call{To: silentAddress(t)})
+				b.ring(t)
+				end(l)
+				return answers
+			}},
+			"waiting": {true, func(t *testing.T, g *tasks, end func(*Link)) <-chan answer {
+				to, accept := listen(t, "127.0.0.1:0")
+				l, answers := g.begin(Call{To: to})
+				inner := accept()
+				readRequest(t, inner)
+				end(l)
+				expectReset(t, inner, "it was cut")
+				return answers
+			}},
+			"half an answer": {true, func(t *testing.T, g *tasks, end func(*Link)) <-chan answer {
+				b := newBell(t, g.loops[0])
+				to, accept := listen(t, "127.0.0.1:0")
+				l, answers := g.begin(Call{To: to})
+				inner := accept()
+				readRequest(t, inner)
+				send(t, inner, accepted[:20])
+				b.ring(t)
+				end(l)
+				expectReset(t, inner, "it was cut")
+				return answers
+			}},
+		} {
+			t.Run(how+" "+phase, func(t *testing.T) {
+				g := newTasks(t, 1)
+				var link *Link
+				answers := c.run(t, g, func(l *Link) { link = l; e.end(g, l) })
+				if a := next(t, phase, answers); !errors.Is(a.err, e.want) || a.asked != c.asked || a.device != nil {
+					t.Errorf("%+v; want %v", a, e.want)
+				}
+				link.Cut(nil) // does nothing any more
+			})
+		}
+	}
+}
+
+// Before Run a call waits for it; without Run it ends as that does.
+func TestCallWithoutRun(t *testing.T) {
+	before := descriptors(t)
+	r, err := NewRelayer(Config{Loops: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &tasks{Relayer: r, t: t, told: map[string]*atomic.Int32{}}
+	to, _ := listen(t, "127.0.0.1:0")
+	var all []<-chan answer
+	for range 4 {
+		_, answers := g.begin(Call{To: to})
+		all = append(all, answers)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := r.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for _, answers := range all {
+		if a := next(t, "the end", answers); !errors.Is(a.err, ErrStopped) {
+			t.Errorf("%+v; want ErrStopped", a)
+		}
+	}
+	g.check()
+	if got := descriptors(t) - 1; got != before {
+		t.Errorf("%d descriptors; want %d", got, before)
+	}
+	if (&Relayer{}).Call(Call{}) != nil {
+		t.Error("a call without loops")
+	}
+}
+
+// If the system has no descriptors for the loops, nothing that waits for them is forgotten.
+func TestCallWithoutDescriptors(t *testing.T) {
+	var was unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &was); err != nil {
+		t.Fatal(err)
+	}
+	r, err := NewRelayer(Config{Loops: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &tasks{Relayer: r, t: t, told: map[string]*atomic.Int32{}}
+	var all []<-chan answer
+	for range 3 {
+		_, answers := g.begin(Call{To: nobody(t)})
+		all = append(all, answers)
+	}
+	none := was
+	none.Cur = 3
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &none); err != nil {
+		t.Fatal(err)
+	}
+	err = r.Run(t.Context())
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &was); err != nil {
+		t.Fatal(err)
+	}
+	if !errors.Is(err, syscall.EMFILE) {
+		t.Errorf("Run: %v; want EMFILE", err)
+	}
+	for _, answers := range all {
+		select {
+		case a := <-answers:
+			if !errors.Is(a.err, ErrStopped) {
+				t.Errorf("%+v; want ErrStopped", a)
+			}
+		default:
+			t.Error("a call was forgotten")
+		}
+	}
+	g.check()
+}
+
+// A cut at the moment of the answer: the one or the other, and one of them.
+func TestCallCutMeetsAnswer(t *testing.T) {
+	g := newTasks(t, 2)
+	to, accept := listen(t, "127.0.0.1:0")
+	why := errors.New("cut")
+	answered, cut := 0, 0
+	for i := range 400 {
+		l, answers := g.begin(Call{To: to})
+		inner := accept()
+		readRequest(t, inner)
+		var wg sync.WaitGroup
+		wg.Go(func() { io.WriteString(inner, accepted) })
+		for range i % 50 {
+			l.Bytes() // a little later each time
+		}
+		l.Cut(why)
+		switch a := next(t, "either", answers); {
+		case a.err == nil:
+			answered++
+			a.device.Abort()
+		case errors.Is(a.err, why):
+			cut++
+		default:
+			t.Errorf("%+v", a)
+		}
+		wg.Wait()
+		inner.Close()
+	}
+	t.Logf("%d answered, %d cut", answered, cut)
+}
+
+// Early is asked for once, and its bytes are in front of all others, also if there is
+// little room for them and the answer comes first.
+func TestCallEarly(t *testing.T) {
+	for _, size := range []int{0, 1, 8 << 10, 8 << 20} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			g := newTasks(t, 1)
+			early := make([]byte, size)
+			for i := range early {
+				early[i] = byte(i >> 8)
+			}
+			to, accept := listenNarrow(t)
+			var asked atomic.Int32
+			_, answers := g.begin(Call{To: to, Early: func() []byte { asked.Add(1); return early }})
+			inner := accept()
+			readRequest(t, inner)
+			send(t, inner, accepted+"device") // before it has read the rest
+			b := newBell(t, g.loops[0])
+			b.ring(t)
+			over := make(chan []byte, 1)
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				got, err := io.ReadAll(inner)
+				if err != nil {
+					t.Error(err)
+				}
+				over <- got
+			})
+			a := next(t, "the answer", answers)
+			if a.err != nil {
+				t.Fatal(a.err)
+			}
+			near, client := tcpPair(t)
+			send(t, client, "and more")
+			s, _ := NewSocket(near)
+			ended, told := make(chan Result, 1), g.once("Join")
+			g.Join(s, a.device, size, nil, func(r Result) { told(); ended <- r })
+			expect(t, client, "device", "what the device said early")
+			client.CloseWrite()
+			if got := string(next(t, "all of it", over)); got != string(early)+"and more" {
+				t.Errorf("%d bytes; want the %d early ones and the others behind them", len(got), size)
+			}
+			inner.CloseWrite()
+			if r := next(t, "the end", ended); r.AToB != uint64(size+8) || r.Cause != Closed {
+				t.Errorf("%+v; want %d bytes", r, size+8)
+			}
+			if asked.Load() != 1 {
+				t.Errorf("Early was called %d times", asked.Load())
+			}
+			wg.Wait()
+		})
+	}
+}
+
+// An inner relay that refuses need not read what comes with the request, and is understood
+// nevertheless.
+func TestCallRefusedWithEarlyUnread(t *testing.T) {
+	g := newTasks(t, 1)
+	to, accept := listen(t, "127.0.0.1:0")
+	for range 20 {
+		_, answers := g.begin(Call{To: to, Early: func() []byte { return make([]byte, 16<<20) }})
+		inner := accept()
+		readRequest(t, inner)
+		free := block(t, g.loops[0]) // the loop sees the end and the answer at one time
+		inner.Write(TicketInvalid.head())
+		inner.Close()
+		free()
+		if a := next(t, "the refusal", answers); !errors.Is(a.err, TicketInvalid) {
+			t.Fatalf("%+v; want ticket-invalid", a)
+		}
+	}
+}
