@@ -13,13 +13,17 @@ build: ## build bin/simreach
 
 .PHONY: test
 test: ## all tests that need no root, with the race detector
-	go test -race -skip '^TestRoot' ./...
+	go test -race -skip '^TestRoot|^TestOnTime' ./...
 	@# The race detector allocates by itself, and days of fake time take minutes with it: these run without.
 	go test -run 'Alloca|OverDays|TwentyThousandEntries' -skip '^TestRoot' ./internal/dgram ./internal/wire/gtpu ./manager ./nf/upf/datapath ./relay ./ue/airlink ./ue/gnb
 
 .PHONY: test-root
 test-root: ## tests that need root: namespaces, TUN, raw sockets, user-mode Linux
 	SIMREACH_REQUIRE="$${SIMREACH_REQUIRE-netns,tun,sctp,uml,tshark,programs,postgres,ebpf}" go test -race -count=1 -run '^TestRoot' ./...
+
+.PHONY: test-time
+test-time: ## promises of time with 5,000 connections; wants the machine for itself
+	go test -count=1 -v -run '^TestOnTime' ./relay
 
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck and the architecture rules

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/simreach/simreach/bench/process"
 	"github.com/simreach/simreach/bench/result"
 	"github.com/simreach/simreach/internal/pgserver"
 	"github.com/simreach/simreach/manager/store"
@@ -64,7 +65,7 @@ type bench struct {
 	size
 	dir     string
 	config  store.Config
-	manager *process
+	manager *process.Process
 	fleet   *fleet
 	clients *clients
 	entries []known
@@ -162,7 +163,7 @@ func (b *bench) run(ctx context.Context, r *result.Report) (err error) {
 
 // one measures one case once.
 func (b *bench) one(ctx context.Context, m measure, length time.Duration, r *result.Report, add func(result.Metric, float64)) error {
-	before, err := b.manager.cost()
+	before, err := process.CostOf(b.manager)
 	if err != nil {
 		return err
 	}
@@ -170,7 +171,7 @@ func (b *bench) one(ctx context.Context, m measure, length time.Duration, r *res
 	if err != nil {
 		return err
 	}
-	after, err := b.manager.cost()
+	after, err := process.CostOf(b.manager)
 	if err != nil {
 		return err
 	}
@@ -187,14 +188,14 @@ func (b *bench) one(ctx context.Context, m measure, length time.Duration, r *res
 		add(p50, float64(f.latency.ValueAtQuantile(50)))
 		add(p99, float64(f.latency.ValueAtQuantile(99)))
 	}
-	add(cpu, float64((after.cpu-before.cpu).Microseconds())/float64(f.done))
+	add(cpu, float64((after.CPU-before.CPU).Microseconds())/float64(f.done))
 	return nil
 }
 
 func (b *bench) memory(add func(float64)) error {
-	c, err := b.manager.cost()
+	c, err := process.CostOf(b.manager)
 	if err == nil {
-		add(float64(c.rss) / (1 << 20))
+		add(float64(c.RSS) / (1 << 20))
 	}
 	return err
 }

@@ -9,13 +9,13 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/oklog/ulid/v2"
 
+	"github.com/simreach/simreach/bench/process"
 	"github.com/simreach/simreach/internal/ident"
 	"github.com/simreach/simreach/internal/node"
 	"github.com/simreach/simreach/manager"
@@ -117,6 +117,9 @@ type clients struct {
 	key       string
 }
 
+// attachTimeout is how long the relays may take to be attached and have their entries.
+const attachTimeout = time.Minute
+
 // start starts the manager and attaches the relays.
 func (b *bench) start(ctx context.Context) (err error) {
 	rest, err := vacant()
@@ -138,25 +141,16 @@ func (b *bench) start(ctx context.Context) (err error) {
 		API:             api.Config{Listen: rest.String()},
 		RPC:             rpc.ServerConfig{Listen: control.String(), Secret: secret},
 	}
-	text, err := node.Marshal(role)
-	if err != nil {
-		return err
-	}
-	file := filepath.Join(b.dir, "manager.yaml")
-	if err := os.WriteFile(file, text, 0o600); err != nil {
-		return err
-	}
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	b.manager, err = startProcess(ctx, filepath.Join(b.dir, "manager.log"), self, "manager", "--config", file, "--ready-fd", "3", "--until-stdin-closes", "--log-level", "warn")
-	if err != nil {
+	if b.manager, err = process.StartRole(ctx, b.dir, self, "manager", role, nil); err != nil {
 		return err
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(fmt.Errorf("%w; the manager's log: %s", err, b.manager.tail()), b.stop())
+			err = errors.Join(fmt.Errorf("%w; the manager's log: %s", err, b.manager.Tail()), b.stop())
 		}
 	}()
 	if b.fleet, err = attach(ctx, rpc.ClientConfig{Manager: control.String(), Secret: secret}); err != nil {
@@ -177,7 +171,7 @@ func (b *bench) stop() error {
 	if b.fleet != nil {
 		b.fleet.stop()
 	}
-	return b.manager.stop()
+	return b.manager.Stop()
 }
 
 // vacant returns a loopback address with a port that was free a moment ago.
@@ -231,7 +225,7 @@ func attach(ctx context.Context, cfg rpc.ClientConfig) (*fleet, error) {
 			}
 		})
 	}
-	late := time.NewTimer(readyTimeout)
+	late := time.NewTimer(attachTimeout)
 	defer late.Stop()
 	for range outerRelays {
 		select {

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/simreach/simreach/bench/process"
 	"github.com/simreach/simreach/bench/result"
 	"github.com/simreach/simreach/netns"
 )
@@ -50,21 +51,21 @@ type measure struct {
 	tls     bool
 	port    uint16
 	load    Load
-	collect func(f Figures, used, idle cost, add func(result.Metric, float64))
+	collect func(f Figures, used, idle process.Cost, add func(result.Metric, float64))
 }
 
-func byBulk(f Figures, used, _ cost, add func(result.Metric, float64)) {
+func byBulk(f Figures, used, _ process.Cost, add func(result.Metric, float64)) {
 	add(rate, f.BitsPerSecond/1e9)
-	if used.cpu > 0 {
-		add(cpu, used.cpu.Seconds()/(float64(f.Bytes)/1e9))
+	if used.CPU > 0 {
+		add(cpu, used.CPU.Seconds()/(float64(f.Bytes)/1e9))
 	}
 }
 
-func byRate(m result.Metric) func(Figures, cost, cost, func(result.Metric, float64)) {
-	return func(f Figures, used, _ cost, add func(result.Metric, float64)) {
+func byRate(m result.Metric) func(Figures, process.Cost, process.Cost, func(result.Metric, float64)) {
+	return func(f Figures, used, _ process.Cost, add func(result.Metric, float64)) {
 		add(m, f.PerSecond)
-		if used.cpu > 0 && f.Done > 0 {
-			add(cpuEach, used.cpu.Seconds()*1e6/float64(f.Done))
+		if used.CPU > 0 && f.Done > 0 {
+			add(cpuEach, used.CPU.Seconds()*1e6/float64(f.Done))
 		}
 	}
 }
@@ -75,13 +76,13 @@ var measures = []measure{
 	{name: "bulk-1", port: portSink, load: Load{Kind: "bulk-up", Streams: 1}, collect: byBulk},
 	{name: "bulk-16", port: portSink, load: Load{Kind: "bulk-up", Streams: 16}, collect: byBulk},
 	{name: "connect", port: portEcho, load: Load{Kind: "connect", Streams: 16}, collect: byRate(connects)},
-	{name: "pingpong", port: portEcho, load: Load{Kind: "pingpong", Streams: 1}, collect: func(f Figures, _, _ cost, add func(result.Metric, float64)) {
+	{name: "pingpong", port: portEcho, load: Load{Kind: "pingpong", Streams: 1}, collect: func(f Figures, _, _ process.Cost, add func(result.Metric, float64)) {
 		add(p50, float64(f.P50)/1e3)
 		add(p99, float64(f.P99)/1e3)
 	}},
-	{name: "idle", port: portEcho, load: Load{Kind: "idle", Streams: idleConnections}, collect: func(_ Figures, _, idle cost, add func(result.Metric, float64)) {
-		add(rss, float64(idle.rss)/1024/idleConnections/2)
-		add(fds, float64(idle.files)/idleConnections/2)
+	{name: "idle", port: portEcho, load: Load{Kind: "idle", Streams: idleConnections}, collect: func(_ Figures, _, idle process.Cost, add func(result.Metric, float64)) {
+		add(rss, float64(idle.RSS)/1024/idleConnections/2)
+		add(fds, float64(idle.Files)/idleConnections/2)
 	}},
 	{name: "tls-up", tls: true, port: portSink, load: Load{Kind: "bulk-up", Streams: 1}, collect: byBulk},
 	{name: "tls-down", tls: true, port: portSource, load: Load{Kind: "bulk-down", Streams: 1}, collect: byBulk},
@@ -151,7 +152,7 @@ type run struct {
 	dir      string
 	report   *result.Report
 	variants []*variant
-	server   *process
+	server   *process.Process
 }
 
 func (r *run) say(format string, args ...any) {
@@ -165,7 +166,10 @@ func (r *run) startAll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.server, err = start(ctx, r.ns[server], filepath.Join(r.dir, "server.log"), true, self, "bench", "load-server", "--ready-fd", "3", "--address", address(server, false).String())
+	r.server, err = process.Start(ctx, process.Spec{
+		Args: []string{self, "bench", "load-server", "--ready-fd", "3", "--address", address(server, false).String()},
+		Log:  filepath.Join(r.dir, "server.log"), Start: r.ns[server].Start,
+	})
 	if err != nil {
 		return err
 	}
@@ -210,7 +214,7 @@ func (r *run) stop() error {
 		errs = append(errs, v.stop())
 	}
 	if r.server != nil {
-		errs = append(errs, r.server.stop())
+		errs = append(errs, r.server.Stop())
 	}
 	return errors.Join(errs...)
 }
@@ -280,28 +284,28 @@ func (r *run) one(ctx context.Context, m measure, v *variant, add func(result.Me
 	} else {
 		l.To = v.plain[m.port].String()
 	}
-	before, err := costOf(v.processes)
+	before, err := process.CostOf(v.processes...)
 	if err != nil {
 		return err
 	}
-	othersBefore, err := costOf(v.others)
+	othersBefore, err := process.CostOf(v.others...)
 	if err != nil {
 		return err
 	}
-	var idle cost
+	var idle process.Cost
 	f, err := r.client(ctx, l, func() error {
-		now, err := costOf(v.processes)
-		idle = cost{rss: now.rss - min(before.rss, now.rss), files: now.files - before.files}
+		now, err := process.CostOf(v.processes...)
+		idle = process.Cost{RSS: now.RSS - min(before.RSS, now.RSS), Files: now.Files - before.Files}
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	after, err := costOf(v.processes)
+	after, err := process.CostOf(v.processes...)
 	if err != nil {
 		return err
 	}
-	others, err := costOf(v.others)
+	others, err := process.CostOf(v.others...)
 	if err != nil {
 		return err
 	}
@@ -311,7 +315,7 @@ func (r *run) one(ctx context.Context, m measure, v *variant, add func(result.Me
 	if v.name == "routed" && l.Kind == "idle" {
 		return nil
 	}
-	m.collect(f, cost{cpu: after.cpu - before.cpu + others.cpu - othersBefore.cpu}, idle, add)
+	m.collect(f, process.Cost{CPU: after.CPU - before.CPU + others.CPU - othersBefore.CPU}, idle, add)
 	return nil
 }
 

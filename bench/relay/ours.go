@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/simreach/simreach/bench/process"
 	"github.com/simreach/simreach/internal/node"
 	"github.com/simreach/simreach/internal/pki"
 	"github.com/simreach/simreach/manager"
@@ -85,7 +86,7 @@ func ours(ctx context.Context, t *topology, dir, self, cert string) (*variant, e
 		}},
 	}
 	for _, r := range roles {
-		p, err := startRole(ctx, t, r.host, dir, self, r.name, r.role)
+		p, err := process.StartRole(ctx, dir, self, r.name, r.role, t.ns[r.host].Start)
 		if err != nil {
 			return nil, errors.Join(err, v.stop())
 		}
@@ -97,24 +98,11 @@ func ours(ctx context.Context, t *topology, dir, self, cert string) (*variant, e
 	}
 	if err := v.open(ctx, t, rest, key); err != nil {
 		for _, p := range append(v.processes, v.others...) {
-			err = fmt.Errorf("%w; the log of %s: %s", err, p.name, tail(p.log))
+			err = fmt.Errorf("%w; the log of %s: %s", err, p.Name(), p.Tail())
 		}
 		return nil, errors.Join(err, v.stop())
 	}
 	return v, nil
-}
-
-func startRole(ctx context.Context, t *topology, host int, dir, self, name string, role node.Role) (*process, error) {
-	text, err := node.Marshal(role)
-	if err != nil {
-		return nil, err
-	}
-	file := filepath.Join(dir, name+".yaml")
-	if err := os.WriteFile(file, text, 0o600); err != nil {
-		return nil, err
-	}
-	return start(ctx, t.ns[host], filepath.Join(dir, name+".log"), true,
-		self, name, "--config", file, "--ready-fd", "3", "--until-stdin-closes", "--log-level", "warn")
 }
 
 // open asks for an entry for each port of the server, with and without TLS.

@@ -3,12 +3,11 @@ package relay
 import (
 	"net/netip"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/simreach/simreach/bench/process"
 	"github.com/simreach/simreach/bench/result"
 )
 
@@ -47,67 +46,6 @@ func TestOptionsAreChecked(t *testing.T) {
 	}
 }
 
-// TestFamilyCosts: what a program's children use counts as its own.
-func TestFamilyCosts(t *testing.T) {
-	// A shell gives no input to what runs in its background unless it is told to.
-	cmd := exec.Command("sh", "-c", "exec 3<&0; cat <&3 & echo; wait")
-	feed, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		feed.Close()
-		if err := cmd.Wait(); err != nil {
-			t.Error(err)
-		}
-	}()
-	if _, err := out.Read(make([]byte, 1)); err != nil { // the child has been forked
-		t.Fatal(err)
-	}
-	pids, err := family(cmd.Process.Pid)
-	if err != nil || len(pids) != 2 || pids[0] != cmd.Process.Pid {
-		t.Fatalf("%v, %v; want %d and its child", pids, err, cmd.Process.Pid)
-	}
-	var one cost
-	if err := one.add(pids[0]); err != nil {
-		t.Fatal(err)
-	}
-	both, err := costOf([]*process{{name: "sh", cmd: cmd}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if one.rss == 0 || one.files == 0 || both.files <= one.files {
-		t.Errorf("the shell costs %+v, with its child %+v", one, both)
-	}
-	if err := one.add(1 << 30); err == nil {
-		t.Error("a process that is not there has costs")
-	}
-}
-
-// TestCostReadsStat: names of programs may hold spaces and parentheses.
-func TestCostReadsStat(t *testing.T) {
-	var c cost
-	rest := "S 1 2 3 4 5 6 7 8 9 10 250 150 0 0 20 0 1 0 99 4096 12"
-	if err := c.addStat("77 (a (b) c) " + rest + "\n"); err != nil {
-		t.Fatal(err)
-	}
-	if want := (cost{cpu: 4 * time.Second, rss: 12 * uint64(os.Getpagesize())}); c != want {
-		t.Errorf("%+v; want %+v", c, want)
-	}
-	for _, bad := range []string{"", "77", "77 (a) S 1 2", "77 (a) " + strings.Replace(rest, "250", "x", 1)} {
-		if err := c.addStat(bad); err == nil {
-			t.Errorf("%q is read", bad)
-		}
-	}
-}
-
 // TestTurnsAndRatios: every case is measured in every round with every variant that can,
 // and who begins changes.
 func TestTurnsAndRatios(t *testing.T) {
@@ -140,7 +78,7 @@ func TestTurnsAndRatios(t *testing.T) {
 
 // TestCollect: what is measured becomes the metrics of a case, in their units.
 func TestCollect(t *testing.T) {
-	collected := func(name string, f Figures, used, idle cost) map[string]float64 {
+	collected := func(name string, f Figures, used, idle process.Cost) map[string]float64 {
 		t.Helper()
 		for _, m := range measures {
 			if m.name == name {
@@ -155,17 +93,17 @@ func TestCollect(t *testing.T) {
 	for _, c := range []struct {
 		name       string
 		f          Figures
-		used, idle cost
+		used, idle process.Cost
 		want       map[string]float64
 	}{
-		{"bulk-1", Figures{Bytes: 2e9, BitsPerSecond: 3e9}, cost{cpu: time.Second}, cost{}, map[string]float64{"rate Gbit/s": 3, "relay CPU s/GB": 0.5}},
-		{"bulk-16", Figures{Bytes: 2e9, BitsPerSecond: 3e9}, cost{}, cost{}, map[string]float64{"rate Gbit/s": 3}},
-		{"connect", Figures{Done: 1000, PerSecond: 500}, cost{cpu: time.Second}, cost{}, map[string]float64{"connections /s": 500, "CPU us each": 1000}},
-		{"pingpong", Figures{P50: 80 * time.Microsecond, P99: 2 * time.Millisecond}, cost{}, cost{}, map[string]float64{"p50 us": 80, "p99 us": 2000}},
-		{"idle", Figures{}, cost{}, cost{rss: 2 * 1024 * 2 * idleConnections, files: 4 * idleConnections}, map[string]float64{
+		{"bulk-1", Figures{Bytes: 2e9, BitsPerSecond: 3e9}, process.Cost{CPU: time.Second}, process.Cost{}, map[string]float64{"rate Gbit/s": 3, "relay CPU s/GB": 0.5}},
+		{"bulk-16", Figures{Bytes: 2e9, BitsPerSecond: 3e9}, process.Cost{}, process.Cost{}, map[string]float64{"rate Gbit/s": 3}},
+		{"connect", Figures{Done: 1000, PerSecond: 500}, process.Cost{CPU: time.Second}, process.Cost{}, map[string]float64{"connections /s": 500, "CPU us each": 1000}},
+		{"pingpong", Figures{P50: 80 * time.Microsecond, P99: 2 * time.Millisecond}, process.Cost{}, process.Cost{}, map[string]float64{"p50 us": 80, "p99 us": 2000}},
+		{"idle", Figures{}, process.Cost{}, process.Cost{RSS: 2 * 1024 * 2 * idleConnections, Files: 4 * idleConnections}, map[string]float64{
 			"RSS per connection and tier KB": 2, "descriptors per connection and tier ": 2,
 		}},
-		{"tls-handshake", Figures{Done: 10, PerSecond: 5}, cost{}, cost{}, map[string]float64{"handshakes /s": 5}},
+		{"tls-handshake", Figures{Done: 10, PerSecond: 5}, process.Cost{}, process.Cost{}, map[string]float64{"handshakes /s": 5}},
 	} {
 		got := collected(c.name, c.f, c.used, c.idle)
 		if len(got) != len(c.want) {
@@ -176,19 +114,5 @@ func TestCollect(t *testing.T) {
 				t.Errorf("%s: %s is %v; want %v", c.name, k, got[k], v)
 			}
 		}
-	}
-}
-
-// TestTail: of a log only the end is told.
-func TestTail(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "log")
-	if err := os.WriteFile(file, []byte(strings.Repeat("x", 2000)+"the end\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if got := tail(file); len(got) > 1000 || !strings.HasSuffix(got, "the end") {
-		t.Errorf("%d bytes", len(got))
-	}
-	if got := tail(file + "?"); !strings.Contains(got, "no such file") {
-		t.Error(got)
 	}
 }

@@ -14,6 +14,8 @@ import (
 	"runtime"
 	"text/template"
 	"time"
+
+	"github.com/simreach/simreach/bench/process"
 )
 
 //go:embed peers
@@ -25,17 +27,20 @@ type variant struct {
 	// plain and secure are where the client connects for each port of the server; a
 	// variant without secure has no TLS.
 	plain, secure map[uint16]netip.AddrPort
-	processes     []*process // what relays; their cost is measured
-	others        []*process // what belongs to it but does not relay
+	processes     []*process.Process // what relays; their cost is measured
+	others        []*process.Process // what belongs to it but does not relay
 }
 
 func (v *variant) stop() error {
 	var errs []error
 	for _, p := range append(v.processes, v.others...) {
-		errs = append(errs, p.stop())
+		errs = append(errs, p.Stop())
 	}
 	return errors.Join(errs...)
 }
+
+// acceptTimeout is how long a peer may take to start.
+const acceptTimeout = 10 * time.Second
 
 var loadPorts = []uint16{portEcho, portSink, portSource}
 
@@ -128,7 +133,9 @@ func (p peer) start(ctx context.Context, t *topology, dir, certificate string) (
 		if err != nil {
 			return nil, errors.Join(err, v.stop())
 		}
-		proc, err := start(ctx, t.ns[h.host], filepath.Join(h.Dir, "log"), p.program == "", append([]string{program}, args...)...)
+		proc, err := process.Start(ctx, process.Spec{
+			Args: append([]string{program}, args...), Log: filepath.Join(h.Dir, "log"), Foreign: p.program != "", Start: t.ns[h.host].Start,
+		})
 		if err != nil {
 			return nil, errors.Join(err, v.stop())
 		}
@@ -164,8 +171,8 @@ func (p peer) command(h hop) ([]string, error) {
 }
 
 // awaitAccept waits until a program that cannot say so accepts connections.
-func awaitAccept(ctx context.Context, t *topology, host int, at netip.AddrPort, p *process) error {
-	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+func awaitAccept(ctx context.Context, t *topology, host int, at netip.AddrPort, p *process.Process) error {
+	ctx, cancel := context.WithTimeout(ctx, acceptTimeout)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -178,10 +185,10 @@ func awaitAccept(ctx context.Context, t *topology, host int, at netip.AddrPort, 
 		}
 		select {
 		case <-tick.C:
-		case <-p.done:
-			return fmt.Errorf("%s ended: %s", p.name, tail(p.log))
+		case <-p.Done():
+			return fmt.Errorf("%s ended: %s", p.Name(), p.Tail())
 		case <-ctx.Done():
-			return fmt.Errorf("%s does not accept: %w; its log: %s", p.name, err, tail(p.log))
+			return fmt.Errorf("%s does not accept: %w; its log: %s", p.Name(), err, p.Tail())
 		}
 	}
 }

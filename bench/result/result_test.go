@@ -78,3 +78,33 @@ func TestReportAsJSON(t *testing.T) {
 		t.Errorf("the table does not name the absent peer:\n%s", b.String())
 	}
 }
+
+// The plot shows every variant and every case that compares something, also those that the
+// base has no part in.
+func TestPlotShowsEveryComparison(t *testing.T) {
+	s := NewSamples()
+	rate, memory, alone := Metric{"rate", "Gbit/s", Higher}, Metric{"RSS", "KB", Lower}, Metric{"errors", "", Lower}
+	for variant, v := range map[string]float64{"routed": 4, "haproxy": 2, "ours": 3} {
+		s.Add(0, "bulk", rate, variant, v)
+	}
+	s.Add(0, "idle", memory, "haproxy", 6)
+	s.Add(0, "idle", memory, "ours", 0.6)
+	s.Add(0, "lonely", alone, "ours", 1)
+	variants := []string{"routed", "haproxy", "ours"}
+	r := Report{Bench: "relay", Rounds: 1, Rows: s.Rows(variants, "routed", "ours", "haproxy")}
+	var b bytes.Buffer
+	if err := r.WritePlot(&b); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range append(variants, "bulk", "(1 = routed)", "idle", "(1 = haproxy)", "0.75", "0.10", "higher is better", "lower is better") {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("the plot does not show %q", want)
+		}
+	}
+	if strings.Contains(b.String(), "lonely") {
+		t.Error("the plot shows what is compared with nothing")
+	}
+	if err := (Report{Rows: r.Rows[len(r.Rows)-1:]}).WritePlot(&b); err == nil {
+		t.Error("a plot of nothing was drawn")
+	}
+}

@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/simreach/simreach/bench/process"
 	"github.com/simreach/simreach/internal/node"
 	"github.com/simreach/simreach/internal/pki"
 	"github.com/simreach/simreach/internal/telemetry"
@@ -57,7 +58,7 @@ type Options struct {
 type soak struct {
 	Options
 	dir        string
-	processes  []*process
+	processes  []*watched
 	http       *http.Client // for metrics
 	api        *api.Client
 	pool       *x509.CertPool
@@ -172,7 +173,7 @@ func (s *soak) measure(ctx context.Context) (r Report, err error) {
 	}
 	for i, p := range s.processes {
 		r.Roles = append(r.Roles, RoleReport{
-			Name: p.name, FilesBefore: before[i].files, FilesAfter: after[i].files, GoroutinesBefore: before[i].goroutines, GoroutineAfter: after[i].goroutines,
+			Name: p.Name(), FilesBefore: before[i].files, FilesAfter: after[i].files, GoroutinesBefore: before[i].goroutines, GoroutineAfter: after[i].goroutines,
 			RSSBefore: before[i].rss, RSSAfter: after[i].rss, RSSGrowth: growth(samples[i]),
 		})
 	}
@@ -206,7 +207,7 @@ func (s *soak) watch(ctx context.Context) ([][]sample, error) {
 			}
 			out[i] = append(out[i], at)
 			if n%12 == 0 {
-				s.say("%-12s %6.1f MiB, %d descriptors, %d goroutines", p.name, at.rss/(1<<20), at.files, at.goroutines)
+				s.say("%-12s %6.1f MiB, %d descriptors, %d goroutines", p.Name(), at.rss/(1<<20), at.files, at.goroutines)
 			}
 		}
 	}
@@ -293,11 +294,11 @@ func (s *soak) startAll(ctx context.Context) error {
 	}
 	for i, r := range roles {
 		s.say("starting %s", r.name)
-		p, err := s.start(ctx, r.name, r.role, metrics[i])
+		p, err := process.StartRole(ctx, s.dir, s.Program, r.name, r.role, nil)
 		if err != nil {
 			return err
 		}
-		s.processes = append(s.processes, p)
+		s.processes = append(s.processes, &watched{p, "http://" + metrics[i] + "/metrics"})
 	}
 	if s.api, err = (api.Client{URL: "http://" + rest, HTTP: s.http}).Login(ctx, api.AuthRequest{AuthKeyID: "keyId-soak", AuthKey: key}); err != nil {
 		return fmt.Errorf("log in: %w", err)
@@ -333,7 +334,7 @@ func (s *soak) certificate() (string, error) {
 func (s *soak) stopAll() error {
 	var errs []error
 	for i := len(s.processes) - 1; i >= 0; i-- {
-		errs = append(errs, s.processes[i].stop())
+		errs = append(errs, s.processes[i].Stop())
 	}
 	s.processes = nil
 	return errors.Join(errs...)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -31,11 +32,12 @@ type benchOutput struct {
 }
 
 func (o *benchOutput) flags(cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&o.json, "json", false, "print one JSON object instead of a table")
+	cmd.Flags().BoolVar(&o.json, "json", false, "print one JSON object, and the table on standard error")
 	cmd.Flags().StringVar(&o.plot, "plot", "", "write an SVG plot of the ratios to this file")
 }
 
-func (o *benchOutput) write(w io.Writer, r result.Report) error {
+// write prints the result to w; with --json, which programs read, the table goes to people.
+func (o *benchOutput) write(w, people io.Writer, r result.Report) error {
 	if o.plot != "" {
 		f, err := os.Create(o.plot)
 		if err != nil {
@@ -50,7 +52,7 @@ func (o *benchOutput) write(w io.Writer, r result.Report) error {
 		}
 	}
 	if o.json {
-		return r.WriteJSON(w)
+		return errors.Join(r.WriteJSON(w), r.WriteTable(people))
 	}
 	return r.WriteTable(w)
 }
@@ -68,7 +70,7 @@ func benchRelayCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return out.write(cmd.OutOrStdout(), r)
+			return out.write(cmd.OutOrStdout(), cmd.ErrOrStderr(), r)
 		},
 	}
 	cmd.Flags().IntVar(&o.Rounds, "rounds", 5, "interleaved rounds")

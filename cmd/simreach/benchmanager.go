@@ -21,7 +21,7 @@ func benchManagerCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return out.write(cmd.OutOrStdout(), r)
+			return out.write(cmd.OutOrStdout(), cmd.ErrOrStderr(), r)
 		},
 	}
 	cmd.Flags().IntVar(&o.Rounds, "rounds", 5, "rounds")

@@ -20,8 +20,9 @@ import (
 
 // Require skips t if missing is not nil, or fails it when the environment variable
 // SIMREACH_REQUIRE, a comma-separated list, names the feature: there it must not be
-// missing. Features are netns, tun, sctp, uml, tshark, programs, ebpf and clang (the
-// version of it that made the committed BPF program).
+// missing. Features are netns, tun, sctp, uml, tshark, programs, postgres, ebpf, browser
+// (Chromium, and certutil) and clang (the version of it that made the committed BPF
+// program).
 func Require(t testing.TB, feature string, missing error) {
 	t.Helper()
 	if missing == nil {

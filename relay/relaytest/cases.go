@@ -32,6 +32,7 @@ func checks() []check {
 	return append(list,
 		check{"one-byte-writes", false, oneByteWrites},
 		check{"bulk-both-ways", false, bulkBothWays},
+		check{"narrow", false, narrow},
 		check{"zero-window", false, zeroWindow},
 		check{"simultaneous-close", false, simultaneousClose},
 		check{"last-bytes", false, lastBytes},
