@@ -116,10 +116,9 @@ type AccountStore interface {
 	AccountByEmail(ctx context.Context, email string) (Account, error)
 	// Accounts lists an operator's SAM users by name: after a name, at most limit.
 	Accounts(ctx context.Context, op OperatorID, after string, limit int) ([]Account, error)
-	// CountAccounts returns how many SAM users an operator has.
-	CountAccounts(ctx context.Context, op OperatorID) (int, error)
-	// AddAccount adds a SAM user. ErrExists.
-	AddAccount(ctx context.Context, a Account) error
+	// AddAccount adds a SAM user unless the operator has most of them. ErrExists,
+	// ErrTooMany.
+	AddAccount(ctx context.Context, a Account, most int) error
 	// ChangeAccount reads an account, has f change it and writes it back, as one. f may
 	// run several times. The error of f is returned as it is. ErrNotFound.
 	ChangeAccount(ctx context.Context, p Principal, f func(*Account) error) (Account, error)

@@ -16,6 +16,8 @@ const (
 	// maxQueuedCalls bounds the calls that wait to be stored; more are lost and counted.
 	maxQueuedCalls = 20_000
 	callBatch      = 1000
+	// maxCallText bounds the texts of a call, in bytes: paths may be as long as requests.
+	maxCallText    = 512
 	purgeCallBatch = 2000
 )
 
@@ -41,7 +43,9 @@ func (s *Service) RecordCall(c APICall) {
 		c.ID = newID(c.At)
 	}
 	// A path that the store does not take must not hold up the calls of others.
-	c.API, c.Path, c.Source, c.Principal.UserName = storable(c.API), storable(c.Path), storable(c.Source), storable(c.Principal.UserName)
+	for _, text := range []*string{&c.API, &c.Path, &c.Source, &c.Principal.UserName} {
+		*text = storable((*text)[:min(len(*text), maxCallText)])
+	}
 	l := &s.accounts.calls
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -12,7 +12,8 @@ const (
 	CauseExpired     Cause = "expired"
 	CauseRevoked     Cause = "revoked"
 	CauseIdle        Cause = "idle-timeout"
-	CauseStopped     Cause = "stopped" // the relay stopped
+	CauseDeviceLeft  Cause = "device-left" // its session ended, or moved to another address
+	CauseStopped     Cause = "stopped"     // the relay stopped
 
 	CauseSourceDenied         Cause = "source-denied"
 	CauseRateLimited          Cause = "rate-limited"
@@ -59,6 +60,7 @@ var causes = map[Cause]struct {
 	CauseExpired:     {code: CodeConnExpired, cuts: true},
 	CauseRevoked:     {code: CodeConnRevoked, cuts: true},
 	CauseIdle:        {code: CodeConnIdle, cuts: true},
+	CauseDeviceLeft:  {code: CodeConnDeviceLeft, cuts: true},
 	CauseStopped:     {code: CodeConnStopped, cuts: true},
 
 	CauseSourceDenied:         {code: CodeConnSourceDenied},

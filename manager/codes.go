@@ -151,6 +151,7 @@ const (
 	CodeConnManagerAway          Code = "NAP0130"
 	CodeConnTimeout              Code = "NAP0131"
 	CodeConnFailed               Code = "NAP0132"
+	CodeConnDeviceLeft           Code = "NAP0133"
 
 	CodeDeviceOffline Code = "SEM0016"
 
@@ -175,6 +176,7 @@ const (
 	CodeBadNamespace    Code = "GRP0002"
 	CodeGroupTooLarge   Code = "GRP0003"
 	CodeNoConfiguration Code = "GRP0004"
+	CodeTooManyGroups   Code = "GRP0005"
 
 	CodeUnknownHandler    Code = "EVT0001"
 	CodeBadHandler        Code = "EVT0002"
@@ -316,6 +318,7 @@ var codes = map[Code]codeText{
 	CodeBadNamespace:    {KindInvalid, "The configuration is not valid: %s.", "設定が不正です: %s"},
 	CodeGroupTooLarge:   {KindInvalid, "The configuration of a group has at most %d bytes.", "グループの設定は最大 %d バイトです。"},
 	CodeNoConfiguration: {KindNotFound, "There is no such configuration.", "指定された設定はありません。"},
+	CodeTooManyGroups:   {KindConflict, "There are already %d groups.", "グループが既に %d 個あります。"},
 
 	CodeUnknownHandler:    {KindNotFound, "There is no event handler with ID %s.", "ID %s のイベントハンドラーが見つかりません。"},
 	CodeBadHandler:        {KindInvalid, "The event handler is not valid: %s.", "イベントハンドラーが不正です: %s"},
@@ -359,4 +362,5 @@ var codes = map[Code]codeText{
 	CodeConnManagerAway:          {KindUnavailable, "The manager could not be asked.", "管理装置に問い合わせできませんでした。"},
 	CodeConnTimeout:              {KindUnavailable, "Setting up the connection took too long.", "接続の確立がタイムアウトしました。"},
 	CodeConnFailed:               {KindUnavailable, "The connection could not be set up.", "接続を確立できませんでした。"},
+	CodeConnDeviceLeft:           {KindUnavailable, "The device's session ended.", "デバイスのセッションが終了しました。"},
 }

@@ -455,8 +455,12 @@ func (s *Service) abandon(ctx context.Context, e Entry) {
 }
 
 func (e Entry) opening() Opening {
-	return Opening{
+	o := Opening{
 		EntryID: e.ID, Address: e.Address, Expires: e.Expires, OperatorID: e.OperatorID, IMSI: e.IMSI, SIMID: e.SIMID,
 		DevicePort: e.DevicePort, TLS: e.TLS, CredentialID: e.CredentialID, Many: e.Many(),
 	}
+	if o.Many {
+		o.Ranges = e.Ranges
+	}
+	return o
 }

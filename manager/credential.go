@@ -33,7 +33,8 @@ type CredentialQuery struct {
 
 // CredentialStore is the part of Store about credentials.
 type CredentialStore interface {
-	AddCredential(ctx context.Context, c Credential) error
+	// AddCredential adds c unless its operator has most of them: ErrTooMany.
+	AddCredential(ctx context.Context, c Credential, most int) error
 	// Credential returns one, of any operator. ErrNotFound.
 	Credential(ctx context.Context, id CredentialID) (Credential, error)
 	// Credentials lists what q selects.

@@ -15,10 +15,13 @@ import (
 )
 
 const (
-	maxCredentials  = 1000  // of one operator
+	// MaxCredentials is how many credentials an operator may have, revoked ones too.
+	MaxCredentials  = 1000
 	maxSerials      = 10000 // of one credential
 	maxCredentialIn = 32 << 10
 	maxName         = 128 // characters
+	// maxCredentialsKnown bounds the cache, of all operators.
+	maxCredentialsKnown = 1000
 )
 
 // NewCredential is what a client registers (R1).
@@ -61,15 +64,12 @@ func (s *Service) RegisterCredential(ctx context.Context, op OperatorID, n NewCr
 			return Credential{}, NewError(CodeCredentialKey)
 		}
 	}
-	have, err := s.store.Credentials(ctx, CredentialQuery{OperatorID: op, Limit: maxCredentials})
-	if err != nil {
-		return Credential{}, AsError(err)
-	}
-	if len(have) >= maxCredentials {
-		return Credential{}, NewError(CodeTooManyCredentials, maxCredentials)
-	}
 	c := Credential{ID: CredentialID(newID(time.Now())), OperatorID: op, Name: n.Name, CA: ca.Raw, PublicKey: key, Created: now()}
-	if err := s.store.AddCredential(ctx, c); err != nil {
+	err = s.store.AddCredential(ctx, c, MaxCredentials)
+	switch {
+	case errors.Is(err, ErrTooMany):
+		return Credential{}, NewError(CodeTooManyCredentials, MaxCredentials)
+	case err != nil:
 		return Credential{}, AsError(err)
 	}
 	return c, nil
@@ -258,7 +258,7 @@ func (s *Service) credential(ctx context.Context, id CredentialID) (Credential, 
 	cc.mu.Lock()
 	defer cc.mu.Unlock()
 	if cc.epoch == epoch {
-		if cc.known == nil || len(cc.known) >= maxCredentials {
+		if cc.known == nil || len(cc.known) >= maxCredentialsKnown {
 			cc.known = map[CredentialID]Credential{}
 		}
 		cc.known[id] = c

@@ -51,6 +51,7 @@ type SessionDirectory struct {
 	seq      uint64     // numbers establishments, for "latest"
 	sessions map[ident.SUPI]map[ident.PDUSessionID]place
 	changed  chan struct{} // closed and replaced at every change of sessions
+	departed func(ident.IMSI, Attachment)
 	events   uint64
 	ignored  uint64
 }
@@ -154,18 +155,37 @@ func (d *SessionDirectory) begin() uint64 {
 }
 
 func (d *SessionDirectory) notify(sub uint64, e sbi.SessionEvent) {
+	if left, tell := d.take(sub, e); tell != nil {
+		tell(e.SUPI.IMSI(), left)
+	}
+}
+
+// take is notify, but for telling who left; tell is nil if nobody did, or nobody asked.
+func (d *SessionDirectory) take(sub uint64, e sbi.SessionEvent) (left Attachment, tell func(ident.IMSI, Attachment)) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if sub != d.sub {
-		return
+		return Attachment{}, nil
 	}
 	d.events++
+	was, known := d.sessions[e.SUPI][e.Session]
 	if !d.apply(e) {
 		d.ignored++
-		return
+		return Attachment{}, nil
 	}
 	close(d.changed)
 	d.changed = make(chan struct{})
+	if is, still := d.sessions[e.SUPI][e.Session]; known && (!still || is.at != was.at) {
+		return was.at, d.departed
+	}
+	return Attachment{}, nil
+}
+
+// Departed implements Departures.
+func (d *SessionDirectory) Departed(f func(ident.IMSI, Attachment)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.departed = f
 }
 
 // Changed implements Directory.

@@ -52,15 +52,7 @@ func TestDrainRelayOfAnotherManager(t *testing.T) {
 	if err := ms[0].DrainRelay(t.Context(), "outer1"); err != nil {
 		t.Fatal(err)
 	}
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for range 500 {
-		if outer.told(manager.CommandDrain) {
-			return
-		}
-		<-tick.C
-	}
-	t.Error("the relay was not told")
+	outer.await(t, "the relay is told to drain", func(f *fakeRelay) bool { return f.has(manager.CommandDrain) })
 }
 
 func TestPlatformOperators(t *testing.T) {

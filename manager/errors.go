@@ -102,6 +102,8 @@ var (
 	ErrAddressTaken = errors.New("relay address and port are in use or in quarantine")
 	ErrNotAttached  = errors.New("no session")
 	ErrExists       = errors.New("it exists already")
+	// ErrNoGroup refuses to refer to a group that its operator does not have (any more).
+	ErrNoGroup = errors.New("no such group")
 	// ErrTooMany refuses to add to as many things as there may be.
 	ErrTooMany = errors.New("too many")
 	// ErrBadText refuses text that not every store can keep, from any method: it has a

@@ -68,7 +68,8 @@ const (
 
 // HandlerStore keeps event handlers and what they have set going.
 type HandlerStore interface {
-	// AddHandler adds h unless its target has `most` handlers already: ErrTooMany.
+	// AddHandler adds h unless its target has `most` handlers already: ErrTooMany; or is a
+	// group that the operator does not have: ErrNoGroup.
 	AddHandler(ctx context.Context, h EventHandler, most int) error
 	// Handler returns one. ErrNotFound.
 	Handler(ctx context.Context, id HandlerID) (EventHandler, error)
@@ -76,8 +77,9 @@ type HandlerStore interface {
 	Handlers(ctx context.Context, op OperatorID, kind TargetKind) ([]EventHandler, error)
 	// ActiveHandlers returns the active handlers with one of the targets.
 	ActiveHandlers(ctx context.Context, targets []string) ([]EventHandler, error)
-	// PutHandler replaces a handler; what it had fired for may fire again. ErrNotFound.
-	PutHandler(ctx context.Context, h EventHandler) error
+	// PutHandler replaces a handler; what it had fired for may fire again. ErrNotFound; a
+	// target that is new to it is refused as by AddHandler.
+	PutHandler(ctx context.Context, h EventHandler, most int) error
 	// DeleteHandler removes a handler and its pending actions. ErrNotFound.
 	DeleteHandler(ctx context.Context, id HandlerID) error
 
@@ -129,14 +131,23 @@ func (s *Service) CreateHandler(ctx context.Context, op OperatorID, h EventHandl
 	if err := s.checkHandler(ctx, h); err != nil {
 		return EventHandler{}, err
 	}
-	err := s.store.AddHandler(ctx, h, MaxHandlers)
-	if errors.Is(err, ErrTooMany) {
-		return EventHandler{}, NewError(CodeTooManyHandlers, MaxHandlers)
-	}
-	if err != nil {
-		return EventHandler{}, fault("add event handler", err)
+	if err := s.store.AddHandler(ctx, h, MaxHandlers); err != nil {
+		return EventHandler{}, handlerError(h, "add event handler", err)
 	}
 	return h, nil
+}
+
+// handlerError gives an error of the store about a handler its code.
+func handlerError(h EventHandler, what string, err error) error {
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return NewError(CodeUnknownHandler, string(h.ID))
+	case errors.Is(err, ErrTooMany):
+		return NewError(CodeTooManyHandlers, MaxHandlers)
+	case errors.Is(err, ErrNoGroup): // it was deleted since it was checked
+		return NewError(CodeUnknownGroup, h.Target)
+	}
+	return fault(what, err)
 }
 
 func (s *Service) checkHandler(ctx context.Context, h EventHandler) error {
@@ -253,11 +264,8 @@ func (s *Service) PutHandler(ctx context.Context, op OperatorID, id HandlerID, h
 	if err := s.checkHandler(ctx, h); err != nil {
 		return EventHandler{}, err
 	}
-	if err := s.store.PutHandler(ctx, h); err != nil {
-		if errors.Is(err, ErrNotFound) {
-			return EventHandler{}, NewError(CodeUnknownHandler, string(id))
-		}
-		return EventHandler{}, fault("change event handler", err)
+	if err := s.store.PutHandler(ctx, h, MaxHandlers); err != nil {
+		return EventHandler{}, handlerError(h, "change event handler", err)
 	}
 	return h, nil
 }

@@ -166,11 +166,25 @@ func parseRule(t Typed, kind TargetKind, classes map[SpeedClass]ident.AMBR) (rul
 	return r, nil
 }
 
+// judgeTimeout bounds what judging waits for the store: those who change something wait
+// for it, also when their own time is over.
+const judgeTimeout = 10 * time.Second
+
 // happened judges the rules that watch what happened. A failure leaves rules about
 // usage to the next report; others are lost, which the log says.
 func (s *Service) happened(ctx context.Context, triggers ...trigger) {
 	if len(triggers) == 0 {
 		return
+	}
+	stopped := ctx.Done()
+	ctx, cancel := context.WithTimeout(ctx, judgeTimeout)
+	defer cancel()
+	failed := func(err error, about ...any) {
+		select {
+		case <-stopped: // nobody needs to hear of it
+		default:
+			s.log.Error("event handlers not judged", append(about, "error", err)...)
+		}
 	}
 	var targets []string
 	seen := map[string]bool{}
@@ -184,17 +198,15 @@ func (s *Service) happened(ctx context.Context, triggers ...trigger) {
 	}
 	handlers, err := s.store.ActiveHandlers(ctx, targets)
 	if err != nil {
-		if ctx.Err() == nil {
-			s.log.Error("event handlers not judged", "error", err)
-		}
+		failed(err)
 		return
 	}
 	if len(handlers) == 0 {
 		return
 	}
 	for _, t := range triggers {
-		if err := s.judge(ctx, t, handlers); err != nil && ctx.Err() == nil {
-			s.log.Error("event handlers not judged", "supi", t.sim.IMSI.SUPI(), "error", err)
+		if err := s.judge(ctx, t, handlers); err != nil {
+			failed(err, "supi", t.sim.IMSI.SUPI())
 		}
 	}
 }

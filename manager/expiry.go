@@ -35,12 +35,17 @@ func (s *Service) expireLoop(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	failing := false
+	var purged time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-s.wake:
 		case <-timer.C:
+		}
+		if time.Since(purged) >= expiryIdle {
+			purged = time.Now()
+			s.purgeQuarantine(ctx)
 		}
 		s.nextLook.Store(math.MaxInt64) // an entry that comes while it looks wakes it again
 		wait, err := s.expire(ctx)
@@ -50,6 +55,23 @@ func (s *Service) expireLoop(ctx context.Context) {
 		failing = err != nil
 		s.nextLook.Store(time.Now().Add(wait).UnixMilli())
 		timer.Reset(wait)
+	}
+}
+
+// purgeQuarantine forgets ports that may be given out again: those of entries that were
+// deleted, too, of which none need ever expire.
+func (s *Service) purgeQuarantine(ctx context.Context) {
+	for {
+		n, err := s.store.PurgeQuarantine(ctx, time.Now(), expiryBatch)
+		if err != nil {
+			if ctx.Err() == nil {
+				s.log.Error("old quarantine not forgotten; trying again later", "error", err)
+			}
+			return
+		}
+		if n < expiryBatch {
+			return
+		}
 	}
 }
 

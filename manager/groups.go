@@ -26,8 +26,10 @@ type Group struct {
 const (
 	// MaxGroupConfiguration is how many bytes of JSON a group's configuration may have.
 	MaxGroupConfiguration = 8 << 10
-	maxTags               = 50
-	maxTag                = 255 // bytes, of a name or a value
+	// MaxGroups is how many groups an operator may have.
+	MaxGroups = 1000
+	maxTags   = 50
+	maxTag    = 255 // bytes, of a name or a value
 )
 
 // namespaces are those of a group's configuration.
@@ -47,7 +49,8 @@ type GroupQuery struct {
 
 // GroupStore keeps groups.
 type GroupStore interface {
-	AddGroup(ctx context.Context, g Group) error
+	// AddGroup adds g unless its operator has most of them: ErrTooMany.
+	AddGroup(ctx context.Context, g Group, most int) error
 	// Group returns one. ErrNotFound.
 	Group(ctx context.Context, id GroupID) (Group, error)
 	Groups(ctx context.Context, q GroupQuery) ([]Group, error)
@@ -59,7 +62,7 @@ type GroupStore interface {
 }
 
 // CreateGroup makes a group. Errors: CodeBadTag, CodeBadNamespace, CodeGroupTooLarge,
-// CodeInternal.
+// CodeTooManyGroups, CodeInternal.
 func (s *Service) CreateGroup(ctx context.Context, op OperatorID, tags map[string]string, conf map[string]map[string]json.RawMessage) (Group, error) {
 	t := now()
 	g := Group{ID: GroupID(randomUUID()), OperatorID: op, Tags: map[string]string{"name": ""}, Configuration: conf, Created: t, Modified: t}
@@ -75,7 +78,11 @@ func (s *Service) CreateGroup(ctx context.Context, op OperatorID, tags map[strin
 	if err := g.checkConfiguration(); err != nil {
 		return Group{}, err
 	}
-	if err := s.store.AddGroup(ctx, g); err != nil {
+	err := s.store.AddGroup(ctx, g, MaxGroups)
+	switch {
+	case errors.Is(err, ErrTooMany):
+		return Group{}, NewError(CodeTooManyGroups, MaxGroups)
+	case err != nil:
 		return Group{}, fault("add group", err)
 	}
 	return g, nil
@@ -134,7 +141,8 @@ func (s *Service) Groups(ctx context.Context, q GroupQuery) ([]Group, error) {
 	return gs, nil
 }
 
-// DeleteGroup removes a group; its SIMs stay. Errors: as Group.
+// DeleteGroup removes a group, also one that has SIMs: they stay, and are in none then.
+// Errors: as Group.
 func (s *Service) DeleteGroup(ctx context.Context, op OperatorID, id GroupID) error {
 	if _, err := s.Group(ctx, op, id); err != nil {
 		return err

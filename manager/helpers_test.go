@@ -105,9 +105,18 @@ func start(t testing.TB, cfg manager.Config) *rig {
 
 func startOn(t testing.TB, cfg manager.Config, st *store.Store) *rig {
 	t.Helper()
+	return startWith(t, cfg, st, manager.Deps{Store: st})
+}
+
+// startWith runs a manager on what the test has put in place of the store, or beside it.
+func startWith(t testing.TB, cfg manager.Config, st *store.Store, d manager.Deps) *rig {
+	t.Helper()
 	r := &rig{dir: &places{}, store: st}
+	if d.Directory == nil {
+		d.Directory = r.dir
+	}
 	var err error
-	if r.Service, err = manager.New(cfg, manager.Deps{Store: st, Directory: r.dir}); err != nil {
+	if r.Service, err = manager.New(cfg, d); err != nil {
 		t.Fatal(err)
 	}
 	var wg sync.WaitGroup
@@ -136,6 +145,7 @@ type fakeRelay struct {
 	ended chan error
 
 	mu     sync.Mutex
+	news   chan struct{} // closed and replaced with every command that was answered
 	log    []manager.Command
 	open   map[manager.EntryID]manager.Opening
 	refuse func(manager.Opening) error
@@ -148,7 +158,16 @@ func attach(t *testing.T, s *manager.Service, r manager.Relay) *fakeRelay {
 	if err != nil {
 		t.Fatalf("AttachRelay: %v", err)
 	}
-	f := &fakeRelay{RelaySession: session, ended: make(chan error, 1), open: map[manager.EntryID]manager.Opening{}}
+	return follow(t, session)
+}
+
+// follow has a session's commands answered by a fakeRelay that has entries open already.
+func follow(t *testing.T, session *manager.RelaySession, open ...manager.EntryID) *fakeRelay {
+	t.Helper()
+	f := &fakeRelay{RelaySession: session, ended: make(chan error, 1), news: make(chan struct{}), open: map[manager.EntryID]manager.Opening{}}
+	for _, id := range open {
+		f.open[id] = manager.Opening{EntryID: id}
+	}
 	var wg sync.WaitGroup
 	wg.Go(func() { f.ended <- f.run(t.Context()) })
 	t.Cleanup(func() { session.End(); wg.Wait() })
@@ -184,6 +203,10 @@ func (f *fakeRelay) run(ctx context.Context) error {
 		if !mute {
 			f.Acknowledge(ack)
 		}
+		f.with(func(f *fakeRelay) {
+			close(f.news)
+			f.news = make(chan struct{})
+		})
 	}
 }
 
@@ -191,6 +214,31 @@ func (f *fakeRelay) run(ctx context.Context) error {
 func (f *fakeRelay) told(kind manager.CommandKind) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	return f.has(kind)
+}
+
+// await waits until it has come to something.
+func (f *fakeRelay) await(t *testing.T, what string, cond func(*fakeRelay) bool) {
+	t.Helper()
+	limit := time.NewTimer(30 * time.Second)
+	defer limit.Stop()
+	for {
+		f.mu.Lock()
+		yes, news := cond(f), f.news
+		f.mu.Unlock()
+		if yes {
+			return
+		}
+		select {
+		case <-news:
+		case <-limit.C:
+			t.Fatalf("waited in vain: %s", what)
+		}
+	}
+}
+
+// has reports whether a command is in the log, which the caller has locked.
+func (f *fakeRelay) has(kind manager.CommandKind) bool {
 	return slices.ContainsFunc(f.log, func(c manager.Command) bool { return c.Kind == kind })
 }
 

@@ -3,6 +3,7 @@ package manager_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"sync"
 	"testing"
@@ -25,6 +26,8 @@ func TestSeveralManagers(t *testing.T) {
 		"a ping through another manager's relay":   testPingElsewhere,
 		"a relay moves":                            testRelayMoves,
 		"the connections to the database are lost": testDatabaseLost,
+		"a successor at another manager":           testSuccessorElsewhere,
+		"a successor of one that drains":           testSuccessorOfDraining,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, server) })
 	}
@@ -35,7 +38,7 @@ func several(t *testing.T, server *pgtest.Server, n int, change ...func(*manager
 	t.Helper()
 	url := server.Database(t)
 	cfg := config()
-	cfg.Heartbeat = 100 * time.Millisecond
+	cfg.Heartbeat = 10 * time.Second // what they tell each other comes by changes
 	for _, c := range change {
 		c(&cfg)
 	}
@@ -64,20 +67,22 @@ func instanceOf(t *testing.T, ticket string) any {
 // sees waits until a manager knows of as many attached relays.
 func sees(t *testing.T, m *rig, n int) {
 	t.Helper()
+	seesThat(t, m, fmt.Sprintf("want %d", n), func(all []manager.RelayStatus) bool { return len(all) == n })
+}
+
+// seesThat waits until what a manager knows of attached relays is so.
+func seesThat(t *testing.T, m *rig, want string, is func([]manager.RelayStatus) bool) {
+	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	var last manager.Status
-	for range 1000 {
-		s, err := m.Status(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if last = s; len(s.Relays) == n {
+	var last []manager.RelayStatus
+	for range 3000 {
+		if last = m.Relays(); is(last) {
 			return
 		}
 		<-tick.C
 	}
-	t.Fatalf("relays %+v; want %d", last.Relays, n)
+	t.Fatalf("relays %+v; %s", last, want)
 }
 
 // A ping goes through the inner relay whichever manager it is attached to.
@@ -244,11 +249,40 @@ func testRelayMoves(t *testing.T, server *pgtest.Server) {
 	})
 }
 
+// heldStore lets a test hold up a manager between the loss of changes and their return.
+type heldStore struct {
+	manager.Store
+	lost   chan struct{} // closed when the manager knows of the loss
+	resume chan struct{} // the manager learns of the return when this is closed
+}
+
+func (h *heldStore) Watch(ctx context.Context, f func(manager.Change)) error {
+	was := false
+	return h.Store.Watch(ctx, func(c manager.Change) {
+		if c.Kind == manager.ChangeResync && was {
+			select {
+			case <-h.resume:
+			case <-ctx.Done():
+			}
+		}
+		f(c)
+		if c.Kind == manager.ChangeLost && !was {
+			was = true
+			close(h.lost)
+		}
+	})
+}
+
 // A manager that may have missed changes has its outer relays attach again, for a
 // snapshot, and believes nothing that it read before.
 func testDatabaseLost(t *testing.T, server *pgtest.Server) {
-	ms := several(t, server, 1)
-	m := ms[0]
+	st, err := store.Open(t.Context(), store.Config{URL: server.Database(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { st.Close() })
+	held := &heldStore{Store: st, lost: make(chan struct{}), resume: make(chan struct{})}
+	m := startWith(t, config(), st, manager.Deps{Store: held})
 	m.dir.set(imsi1, "upf1", "10.0.0.1")
 	attach(t, m.Service, innerRelay("inner1", "192.0.2.11:7001"))
 	outer := attach(t, m.Service, outerRelay("outer1", wide))
@@ -259,19 +293,132 @@ func testDatabaseLost(t *testing.T, server *pgtest.Server) {
 		}
 	}
 	server.Disconnect(t)
-	if err := <-outer.ended; !errors.Is(err, manager.ErrSessionEnded) || errors.Is(err, manager.ErrReplaced) {
-		t.Errorf("the outer relay's session: %v; want it ended, to attach again", err)
-	}
+	<-held.lost
 	if err := m.store.DeleteEntry(t.Context(), gone.ID, time.Now()); err != nil {
 		t.Fatal(err)
+	}
+	_, err = outer.Resolve(t.Context(), manager.ResolveRequest{Hit: gone.Address})
+	wantCode(t, err, manager.CodeUnknownEntry, "deleted while changes do not arrive")
+	close(held.resume)
+	if err := <-outer.ended; !errors.Is(err, manager.ErrSessionEnded) || errors.Is(err, manager.ErrReplaced) {
+		t.Errorf("the outer relay's session: %v; want it ended, to attach again", err)
 	}
 	again := attach(t, m.Service, outerRelay("outer1", wide))
 	if _, err := again.Resolve(t.Context(), manager.ResolveRequest{Hit: e.Address}); err != nil {
 		t.Errorf("after the loss: %v", err)
 	}
 	create(t, m.Service)
-	_, err := again.Resolve(t.Context(), manager.ResolveRequest{Hit: gone.Address})
-	wantCode(t, err, manager.CodeUnknownEntry, "deleted after the loss")
+	_, err = again.Resolve(t.Context(), manager.ResolveRequest{Hit: gone.Address})
+	wantCode(t, err, manager.CodeUnknownEntry, "deleted while changes did not arrive")
+	// And changes arrive again.
+	if err := m.store.DeleteEntry(t.Context(), e.ID, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	again.await(t, "the entry that another manager deleted is closed", func(f *fakeRelay) bool { _, open := f.open[e.ID]; return !open })
+}
+
+// process is one process of the outer relay.
+func process(instance string) manager.Relay {
+	r := outerRelay("outer1", wide)
+	r.Instance = instance
+	return r
+}
+
+func (f *fakeRelay) opened(id manager.EntryID) (open bool) {
+	f.with(func(f *fakeRelay) { _, open = f.open[id] })
+	return open
+}
+
+// An outer relay's successor, another process, attaches to another manager: the old one
+// goes on until the new one has its ports open, and is then told to drain by the manager
+// that it is attached to. What is deleted then is cut at both.
+func testSuccessorElsewhere(t *testing.T, server *pgtest.Server) {
+	ms := several(t, server, 2)
+	a, b := ms[0], ms[1]
+	old := attach(t, a.Service, process("i1"))
+	sees(t, b, 1)
+	before := create(t, b.Service)
+
+	session, err := b.AttachRelay(process("i2"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(session.End)
+	c, err := session.Next(t.Context())
+	if err != nil || c.Kind != manager.CommandSnapshot || len(c.Openings) != 1 || c.Openings[0].EntryID != before.ID {
+		t.Fatalf("the successor's first command: %+v, %v; want a snapshot with the entry", c, err)
+	}
+	sees(t, a, 2)
+	// Nobody accepts at the successor yet: the old one gets what is new.
+	during := create(t, a.Service)
+	if !old.opened(during.ID) || old.told(manager.CommandDrain) {
+		t.Fatal("before its successor serves, the old process must open entries and not drain")
+	}
+	session.Acknowledge(manager.Acknowledgement{Session: c.Session, ID: c.ID})
+	fresh := follow(t, session, before.ID)
+	old.await(t, "the old process is told to drain", func(f *fakeRelay) bool { return f.has(manager.CommandDrain) })
+	old.Load(manager.RelayLoad{Draining: true, Live: 1, At: time.Now()})
+
+	after := create(t, a.Service)
+	if old.opened(after.ID) || !fresh.opened(after.ID) {
+		t.Error("an entry made at the old process's manager must be opened by its successor, and by it alone")
+	}
+	for i, e := range []manager.Entry{before, after} {
+		if err := ms[i].DeleteEntry(t.Context(), op1, e.Address); err != nil {
+			t.Fatal(err)
+		}
+		if old.opened(e.ID) || fresh.opened(e.ID) {
+			t.Error("the deletion was answered before both processes had cut")
+		}
+	}
+	fresh.with(func(f *fakeRelay) {
+		if f.has(manager.CommandDrain) {
+			t.Error("the successor was told to drain")
+		}
+	})
+	select {
+	case err := <-old.ended:
+		t.Errorf("the old process's session ended: %v; want it to go on until its connections have ended", err)
+	default:
+	}
+}
+
+// An operator has one manager drain a relay; its successor attaches to the other.
+func testSuccessorOfDraining(t *testing.T, server *pgtest.Server) {
+	ms := several(t, server, 2)
+	a, b := ms[0], ms[1]
+	old := attach(t, a.Service, process("i1"))
+	sees(t, b, 1)
+	e := create(t, a.Service)
+	if err := b.DrainRelay(t.Context(), "outer1"); err != nil {
+		t.Fatal(err)
+	}
+	old.await(t, "the relay is told to drain", func(f *fakeRelay) bool { return f.has(manager.CommandDrain) })
+	old.Load(manager.RelayLoad{Draining: true, Live: 1, At: time.Now()})
+	fresh := attach(t, b.Service, process("i2"))
+	fresh.await(t, "the successor has its snapshot", func(f *fakeRelay) bool { return f.has(manager.CommandSnapshot) })
+	if !fresh.opened(e.ID) {
+		t.Error("the successor's snapshot lacks the entry")
+	}
+	// Until the other manager knows that the successor serves, there is nobody to serve.
+	seesThat(t, a, "want the old process draining and its successor serving", func(all []manager.RelayStatus) bool {
+		return len(all) == 2 && all[0].Draining && !all[1].Draining
+	})
+	for _, m := range ms {
+		made := create(t, m.Service)
+		if old.opened(made.ID) || !fresh.opened(made.ID) {
+			t.Error("an entry must be opened by the successor alone, whichever manager makes it")
+		}
+	}
+	if err := a.DeleteEntry(t.Context(), op1, e.Address); err != nil {
+		t.Fatal(err)
+	}
+	if old.opened(e.ID) || fresh.opened(e.ID) {
+		t.Error("the deletion was answered before both processes had cut")
+	}
+	if fresh.told(manager.CommandDrain) {
+		t.Error("the successor was told to drain")
+	}
 }
 
 // The relays of a manager that says nothing more lapse after five heartbeats.

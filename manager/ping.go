@@ -12,7 +12,7 @@ import (
 
 // Ping has the inner relay at the device's UPF send echo requests: count 1 to 5, and 1
 // to 3 s for each answer. Errors: as SIM, CodeBadPing, CodeDeviceOffline,
-// CodeNoInnerRelay, CodePingFailed.
+// CodePingFailed (also if no inner relay is attached), CodeInternal.
 func (s *Service) Ping(ctx context.Context, op OperatorID, ref SIMRef, count int, timeout time.Duration) (PingResult, error) {
 	if count < 1 || count > 5 || timeout < time.Second || timeout > 3*time.Second || timeout%time.Second != 0 {
 		return PingResult{}, NewError(CodeBadPing)
@@ -44,7 +44,7 @@ func (s *Service) ping(ctx context.Context, imsi ident.IMSI, p Ping) (PingResult
 	} else if _, there := s.fleet.serving(relayKey{InnerRelay, id}); there {
 		result, err = s.pingElsewhere(ctx, id, p)
 	} else {
-		return PingResult{}, NewError(CodeNoInnerRelay, at.UPF)
+		err = NewError(CodeNoInnerRelay, at.UPF) // beneath, for the log: clients would repeat the request
 	}
 	if err != nil {
 		return PingResult{}, &Error{Code: CodePingFailed, Err: fmt.Errorf("ping imsi-%s: %w", imsi, err)}

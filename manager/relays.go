@@ -59,8 +59,8 @@ type Relay struct {
 	Region   string         // free text; empty: none
 	Live     int            // connections alive at the time of attaching
 	// Draining says that an outer relay finishes its connections beside its replacement,
-	// another process with the same ID: it is sent CommandClose and CommandCredential
-	// only, and the one that is replacing it stays attached.
+	// another process with the same ID: it is sent CommandClose, CommandCredential and
+	// CommandCut only, and the one that is replacing it stays attached.
 	Draining bool
 }
 
@@ -114,6 +114,9 @@ const (
 	CommandPing
 	// CommandDrain tells the relay to finish its connections and take no new ones.
 	CommandDrain
+	// CommandCut says that the device with IMSI is no longer at the address Device: the
+	// relay cuts the connections that lead there, for CauseDeviceLeft. Its entries stay.
+	CommandCut
 )
 
 // String returns the command's name.
@@ -131,6 +134,8 @@ func (k CommandKind) String() string {
 		return "ping"
 	case CommandDrain:
 		return "drain"
+	case CommandCut:
+		return "cut"
 	}
 	return fmt.Sprintf("command %d", uint8(k))
 }
@@ -171,6 +176,10 @@ type Opening struct {
 	TLS          bool
 	CredentialID CredentialID
 	Many         bool // the entry stands for several devices (R9b)
+	// Ranges are those of an entry for several devices: who is in none of them may reach
+	// none of its devices, and needs no handshake to be told so. Empty for one device: they
+	// come with the answer that is waited for before the handshake.
+	Ranges []netip.Prefix
 	// Trace is the W3C traceparent of the entry's creation. It is not kept in the store:
 	// a snapshot has none. Empty: not traced, or not known any more.
 	Trace string
@@ -188,6 +197,9 @@ type Command struct {
 
 	CredentialID CredentialID // credential
 	Ping         Ping         // ping
+
+	IMSI   ident.IMSI // cut
+	Device netip.Addr // cut
 }
 
 // Ping asks an inner relay to reach a device with ICMP echo requests.

@@ -27,29 +27,55 @@ import (
 // CodeCredentialRevoked, CodeUnknownCredential, CodeDeviceOffline, CodeNoInnerRelay (none is configured for the device's UPF, or it is
 // not attached), CodeInternal.
 func (rs *RelaySession) Resolve(ctx context.Context, q ResolveRequest) (Route, error) {
+	r, _, err := rs.answer(ctx, q, false)
+	return r, err
+}
+
+// TryResolve is Resolve if that needs nothing of the store; false if it does, and then
+// Resolve must be called. It waits for nobody, as long as the directory does not.
+func (rs *RelaySession) TryResolve(ctx context.Context, q ResolveRequest) (r Route, known bool, err error) {
+	return rs.answer(ctx, q, true)
+}
+
+// errUnknownHere says that the store must be asked.
+var errUnknownHere = errors.New("not in memory")
+
+func (rs *RelaySession) answer(ctx context.Context, q ResolveRequest, memory bool) (Route, bool, error) {
 	begin := time.Now()
 	ctx, span := rs.svc.begun(ctx, spanResolve, trace.SpanKindServer)
-	r, err := rs.resolve(ctx, q)
+	r, err := rs.resolve(ctx, &q, begin, memory)
+	if err == errUnknownHere {
+		return Route{}, false, nil // nobody sees a span that does not end
+	}
 	if span.Recording() {
 		span.Set(observe.EntryID.String(string(r.EntryID)), observe.ConnectionID.String(q.ConnectionID), observe.RelayID.String(string(rs.relay.ID)))
 	}
 	endSpan(span, err)
 	rs.svc.metrics.resolved(begin, err)
-	return r, err
+	return r, true, err
 }
 
-func (rs *RelaySession) resolve(ctx context.Context, q ResolveRequest) (Route, error) {
+// resolve answers as of now; from memory alone, if so told, or with errUnknownHere.
+func (rs *RelaySession) resolve(ctx context.Context, q *ResolveRequest, now time.Time, memory bool) (Route, error) {
 	s, hit := rs.svc, q.Hit
 	if rs.ended() || rs.relay.Kind != OuterRelay {
 		return Route{}, NewError(CodeRelayNotAttached)
 	}
-	e, err := s.table.find(ctx, hit)
-	switch {
-	case errors.Is(err, ErrNotFound):
-		return Route{}, NewError(CodeUnknownEntry, hit)
-	case err != nil:
-		return Route{}, AsError(fmt.Errorf("find entry at %s: %w", hit, err))
-	case e.RelayID != rs.relay.ID:
+	e := s.table.known(hit)
+	if e == nil {
+		if memory {
+			return Route{}, errUnknownHere
+		}
+		var err error
+		e, err = s.table.find(ctx, hit)
+		switch {
+		case errors.Is(err, ErrNotFound):
+			return Route{}, NewError(CodeUnknownEntry, hit)
+		case err != nil:
+			return Route{}, AsError(fmt.Errorf("find entry at %s: %w", hit, err))
+		}
+	}
+	if e.RelayID != rs.relay.ID {
 		return Route{}, NewError(CodeUnknownEntry, hit)
 	}
 	t, ok := e.target(q.Target)
@@ -66,8 +92,11 @@ func (rs *RelaySession) resolve(ctx context.Context, q ResolveRequest) (Route, e
 	if !t.Expires.IsZero() && t.Expires.Before(r.Expires) {
 		r.Expires = t.Expires
 	}
-	if !time.Now().Before(r.Expires) {
+	if !now.Before(r.Expires) {
 		return Route{}, NewError(CodeEntryExpired)
+	}
+	if memory && e.CredentialID != "" && !s.credentials.knows(e.CredentialID) {
+		return Route{}, errUnknownHere
 	}
 	if err := s.checkCredential(ctx, e.CredentialID); err != nil {
 		return Route{}, err
@@ -84,14 +113,29 @@ func (rs *RelaySession) resolve(ctx context.Context, q ResolveRequest) (Route, e
 		return Route{}, NewError(CodeNoInnerRelay, at.UPF)
 	}
 	if r.ConnectionID == "" {
-		r.ConnectionID = newID(time.Now())
+		r.ConnectionID = newID(now)
 	}
 	r.Device, r.InnerID, r.Inner = netip.AddrPortFrom(at.Address, t.DevicePort), inner.ID, inner.Address
-	r.Ticket, err = s.signer.Load().ticket(r, inner.Instance, s.cfg.TicketLifetime)
+	r.Ticket, err = s.signer.Load().ticket(&r, inner.Instance, now, s.cfg.TicketLifetime)
 	if err != nil {
 		return Route{}, AsError(fmt.Errorf("sign ticket for entry %s: %w", e.ID, err))
 	}
 	return r, nil
+}
+
+// known returns the entry at an address if it is in memory; it must not be changed.
+func (t *entryTable) known(a netip.AddrPort) *Entry {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.entries[a]
+}
+
+// knows reports whether a credential is in memory.
+func (cc *credentialCache) knows(id CredentialID) bool {
+	cc.mu.Lock()
+	defer cc.mu.Unlock()
+	_, ok := cc.known[id]
+	return ok
 }
 
 func (rs *RelaySession) ended() bool {

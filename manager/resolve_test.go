@@ -120,3 +120,52 @@ func TestResolveAfterExpiry(t *testing.T) {
 		}
 	})
 }
+
+// TryResolve answers what is in memory, and leaves to Resolve what the store must be
+// asked about.
+func TestTryResolve(t *testing.T) {
+	m := start(t, config())
+	outer := attach(t, m.Service, outerRelay("outer1", wide))
+	attach(t, m.Service, innerRelay("inner1", "192.0.2.101:9000"))
+	m.dir.set(imsi1, "upf1", "10.60.0.7")
+	e := create(t, m.Service)
+	r, known, err := outer.TryResolve(t.Context(), manager.ResolveRequest{Hit: e.Address, Client: clientPort})
+	if err != nil || !known || r.EntryID != e.ID || r.Ticket == "" {
+		t.Errorf("an entry in memory: %+v, known %v, %v", r, known, err)
+	}
+	q := manager.ResolveRequest{Hit: netip.MustParseAddrPort("192.0.2.1:1"), Client: clientPort}
+	if r, known, err := outer.TryResolve(t.Context(), q); known || err != nil || r.EntryID != "" {
+		t.Errorf("a port without entry: %+v, known %v, %v; want to be told to ask the store", r, known, err)
+	}
+	cred := register(t, m.Service, newCA(t, ""))
+	secured := create(t, m.Service, func(r *manager.CreateRequest) { r.TLS, r.CredentialID = true, cred.ID })
+	if _, err := m.SetRevokedSerials(t.Context(), op1, cred.ID, []string{"1f"}); err != nil { // it is forgotten
+		t.Fatal(err)
+	}
+	asking := manager.ResolveRequest{Hit: secured.Address, Client: clientPort}
+	if _, known, err := outer.TryResolve(t.Context(), asking); known || err != nil {
+		t.Errorf("a credential that is not in memory: known %v, %v; want to be told to ask the store", known, err)
+	}
+	// The change is heard of twice, and forgotten then is what was read between.
+	for range 2 {
+		if _, err := outer.Resolve(t.Context(), asking); err != nil {
+			t.Fatal(err)
+		}
+		if r, known, err = outer.TryResolve(t.Context(), asking); known {
+			break
+		}
+	}
+	if !known || err != nil || r.CredentialID != cred.ID {
+		t.Errorf("a credential in memory: %+v, known %v, %v", r, known, err)
+	}
+	m.dir.set(imsi1, "", "")
+	_, known, err = outer.TryResolve(t.Context(), manager.ResolveRequest{Hit: e.Address, Client: clientPort})
+	if wantCode(t, err, manager.CodeDeviceOffline, "detached"); !known {
+		t.Error("a refusal needs no store either")
+	}
+	outer.End()
+	_, known, err = outer.TryResolve(t.Context(), q)
+	if wantCode(t, err, manager.CodeRelayNotAttached, "the session is over"); !known {
+		t.Error("want an answer when the session is over")
+	}
+}

@@ -137,6 +137,7 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	var wg sync.WaitGroup
 	s.runSIMs(ctx, &wg)
+	defer s.watchDepartures()()
 	wg.Go(func() { s.accounts.run(ctx) })
 	wg.Go(func() { s.purgeLoop(ctx) })
 	wg.Go(func() {

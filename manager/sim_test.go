@@ -349,7 +349,10 @@ func TestPing(t *testing.T) {
 	wantCode(t, err, manager.CodeDeviceOffline, "offline")
 	r.dir.set(imsi1, "upf1", "10.0.0.1")
 	_, err = ping(1)
-	wantCode(t, err, manager.CodeNoInnerRelay, "no inner relay")
+	wantCode(t, err, manager.CodePingFailed, "no inner relay")
+	if e := manager.AsError(err); e.Kind() != manager.KindFailed || !errors.Is(e.Err, manager.CodeNoInnerRelay) {
+		t.Errorf("no inner relay: %v; want a failure that clients do not repeat, and why in the log", err)
+	}
 	inner, err := r.AttachRelay(innerRelay("inner1", "192.0.2.9:7000"))
 	if err != nil {
 		t.Fatal(err)
@@ -369,4 +372,27 @@ func TestPing(t *testing.T) {
 	if got, err := ping(2); err != nil || got.Received != 2 {
 		t.Errorf("ping = %+v, %v; want both", got, err)
 	}
+}
+
+// Who guesses a SIM's registration secret is slowed down, whatever account they use; the
+// right one is taken all the same.
+func TestRegistrationSecretsAreNotGuessed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := config()
+		cfg.Subscribers = append(cfg.Subscribers, manager.SubscriberConfig{IMSI: "001010000000009", SIM: manager.SIMSeed{RegistrationSecret: "s3cret"}})
+		r := start(t, cfg)
+		ref := manager.SIMRef{IMSI: "001010000000009"}
+		begin := time.Now()
+		for i := range 10 {
+			_, err := r.RegisterSIM(t.Context(), []manager.OperatorID{op1, op2}[i%2], ref, "wrong", "", nil)
+			wantCode(t, err, manager.CodeUnknownSubscriber, "a wrong secret")
+		}
+		// Five are free; then 250 ms, doubled each time, at most 4 s.
+		if took := time.Since(begin); took != 7750*time.Millisecond {
+			t.Errorf("ten guesses took %s; want 7.75 s", took)
+		}
+		if s, err := r.RegisterSIM(t.Context(), op1, ref, "s3cret", "", nil); err != nil || s.OperatorID != op1 {
+			t.Errorf("the right secret: %v, %v", s.OperatorID, err)
+		}
+	})
 }

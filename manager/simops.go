@@ -3,6 +3,7 @@ package manager
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -121,10 +122,12 @@ func (s *Service) changeSIM(ctx context.Context, op OperatorID, ref SIMRef, dept
 		sim.Modified = now()
 		return nil
 	})
-	if errors.Is(err, ErrNotFound) {
+	switch {
+	case errors.Is(err, ErrNotFound):
 		return SIMResult{}, ref.unknown()
-	}
-	if err != nil {
+	case errors.Is(err, ErrNoGroup): // it was deleted since it was looked at
+		return SIMResult{}, NewError(CodeUnknownGroup, string(after.GroupID))
+	case err != nil:
 		return SIMResult{}, fault("change SIM", err)
 	}
 	return s.simChanged(ctx, before, after, depth), nil
@@ -298,7 +301,8 @@ func (s *Service) PutBundles(ctx context.Context, op OperatorID, ref SIMRef, bun
 
 // RegisterSIM makes a SIM that nobody owns the operator's. Errors: CodeUnknownSubscriber
 // and CodeUnknownSIM, also for a wrong secret and for SIMs that are owned;
-// CodeUnknownGroup, CodeBadTag, CodeInternal.
+// CodeUnknownGroup, CodeBadTag, CodeTooManyLogins, CodeInternal. Who guesses secrets is
+// slowed down, for each SIM by itself.
 func (s *Service) RegisterSIM(ctx context.Context, op OperatorID, ref SIMRef, secret string, group GroupID, tags map[string]string) (SIMResult, error) {
 	if group != "" {
 		if _, err := s.Group(ctx, op, group); err != nil {
@@ -309,9 +313,13 @@ func (s *Service) RegisterSIM(ctx context.Context, op OperatorID, ref SIMRef, se
 	if err != nil {
 		return SIMResult{}, err
 	}
-	hash := digest(secret)
+	turn, err := s.accounts.guard.enter(ctx, "r"+string(sim.IMSI), netip.Addr{})
+	if err != nil {
+		return SIMResult{}, err
+	}
+	hash, wrong := digest(secret), false
 	before, after, err := s.store.UpdateSIM(ctx, sim.IMSI, func(sim *SIM) error {
-		if sim.OperatorID != "" || sim.SecretHash == "" || !equalText(sim.SecretHash, hash) {
+		if wrong = sim.OperatorID != "" || sim.SecretHash == "" || !equalText(sim.SecretHash, hash); wrong {
 			return ref.unknown()
 		}
 		sim.OperatorID, sim.GroupID, sim.SecretHash, sim.Status = op, group, "", SIMReady
@@ -321,7 +329,18 @@ func (s *Service) RegisterSIM(ctx context.Context, op OperatorID, ref SIMRef, se
 		}
 		return checkTags(sim.Tags)
 	})
-	if err != nil {
+	switch {
+	case wrong:
+		turn.failed()
+	case err != nil:
+		turn.leave()
+	default:
+		turn.succeeded()
+	}
+	switch {
+	case errors.Is(err, ErrNoGroup): // as in changeSIM
+		return SIMResult{}, NewError(CodeUnknownGroup, string(group))
+	case err != nil:
 		return SIMResult{}, fault("register SIM", err)
 	}
 	return s.simChanged(ctx, before, after, 0), nil

@@ -20,7 +20,9 @@ type SIMStore interface {
 	// UpdateSIM has change make of a SIM what it shall be, and stores that. change may
 	// run more than once, on fresh copies; its error aborts and is returned. A change
 	// that CoreDiffers sees makes the SIM dirty with a new Version; a new status goes
-	// into the history. It returns the SIM before and after. ErrNotFound.
+	// into the history. It returns the SIM before and after. ErrNotFound; ErrNoGroup, with
+	// the SIM as it would have been, if it was put into a group that its operator does not
+	// have.
 	UpdateSIM(ctx context.Context, imsi ident.IMSI, change func(*SIM) error) (before, after SIM, err error)
 	// SIMs lists what q selects.
 	SIMs(ctx context.Context, q SIMQuery) ([]SIM, error)

@@ -52,9 +52,12 @@ type EntryStore interface {
 	// quarantine until `until`. ErrNotFound. ChangeEntryDeleted follows.
 	DeleteEntry(ctx context.Context, id EntryID, until time.Time) error
 	// DeleteExpired removes up to limit entries that have expired at now, with EXPIRED
-	// records, keeps their addresses in quarantine until `until`, and returns them. Quarantine
-	// that ended before now is forgotten. A ChangeEntryDeleted follows for each.
+	// records, keeps their addresses in quarantine until `until`, and returns them. A
+	// ChangeEntryDeleted follows for each.
 	DeleteExpired(ctx context.Context, now, until time.Time, limit int) ([]Entry, error)
+	// PurgeQuarantine forgets the quarantine of up to limit addresses whose time was over
+	// at now, and returns how many.
+	PurgeQuarantine(ctx context.Context, now time.Time, limit int) (int, error)
 	// NextExpiry returns when the next entry expires; the zero time if there is
 	// no entry.
 	NextExpiry(ctx context.Context) (time.Time, error)
@@ -92,6 +95,14 @@ type Directory interface {
 	// Changed returns a channel that is closed when an answer of Lookup may next
 	// be another one.
 	Changed() <-chan struct{}
+}
+
+// Departures is what a Directory is, too, if devices can leave it.
+type Departures interface {
+	// Departed has f called for every device that leaves a place: its session ended, or
+	// has another address now. Lookup does not answer with that place any more. f must
+	// not block. There is one f at a time; nil: none.
+	Departed(f func(ident.IMSI, Attachment))
 }
 
 // Attachment is a device's place: the UPF that anchors its session and its

@@ -1,6 +1,8 @@
 package manager_test
 
 import (
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/simreach/simreach/manager"
@@ -28,7 +30,19 @@ func TestBadText(t *testing.T) {
 		wantCode(t, err, manager.CodeBadRelay, "region")
 		r.RecordCall(manager.APICall{Principal: manager.Principal{OperatorID: op1}, API: "Auth:auth", Path: "/v1/" + bad})
 	}
+	r.RecordCall(manager.APICall{Principal: manager.Principal{OperatorID: op1}, API: "Auth:auth", Path: "/" + strings.Repeat("é", 20_000)})
 	calls, err := r.APICalls(ctx, manager.APICallQuery{OperatorID: op1, Limit: 10})
+	long := -1
+	calls = slices.DeleteFunc(calls, func(c manager.APICall) bool {
+		is := strings.HasPrefix(c.Path, "/é")
+		if is {
+			long = len(c.Path)
+		}
+		return is
+	})
+	if long < 500 || long > 520 {
+		t.Errorf("a path of 40 kB is kept with %d bytes; want about 512", long)
+	}
 	if err != nil || len(calls) != 2 || calls[0].Path != "/v1/a\uFFFDb" {
 		t.Errorf("calls %+v, %v; want both, with what could not be stored replaced", calls, err)
 	}

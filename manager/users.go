@@ -62,18 +62,14 @@ func (s *Service) CreateUser(ctx context.Context, p Principal, description strin
 	if utf8.RuneCountInString(description) > maxDescription {
 		return Account{}, NewError(CodeBadDescription, maxDescription)
 	}
-	n, err := s.store.CountAccounts(ctx, p.OperatorID)
-	if err != nil {
-		return Account{}, faultIn(ctx, "create user", err)
-	}
-	if n >= MaxUsers { // requests at one time may go a little beyond
-		return Account{}, NewError(CodeTooManyAccounts, MaxUsers)
-	}
 	at := now()
 	a := Account{OperatorID: p.OperatorID, UserName: p.UserName, Description: description, Created: at, Updated: at, Generation: at.UnixMilli()}
-	err = s.store.AddAccount(ctx, a)
-	if errors.Is(err, ErrExists) {
+	err := s.store.AddAccount(ctx, a, MaxUsers)
+	switch {
+	case errors.Is(err, ErrExists):
 		return Account{}, NewError(CodeUserExists, p.UserName)
+	case errors.Is(err, ErrTooMany):
+		return Account{}, NewError(CodeTooManyAccounts, MaxUsers)
 	}
 	s.accounts.forget(p.OperatorID)
 	return a, faultIn(ctx, "create user", err)

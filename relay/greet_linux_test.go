@@ -192,7 +192,6 @@ func TestGreetRefusals(t *testing.T) {
 	}{
 		"nobody listens": {nobody(t), DeviceRefused},
 		"no way":         {group, DeviceUnreachable},
-		"no address":     {netip.AddrPort{}, DeviceUnreachable},
 		"silence":        {full, DeviceTimeout},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -75,7 +75,9 @@ func (r *Relayer) Ready() <-chan struct{} { return r.ready }
 func (r *Relayer) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, l := range r.loops {
-		defer l.close()
+		defer l.close() // also of those that are not prepared: something may wait there
+	}
+	for _, l := range r.loops {
 		if err := l.prepare(); err != nil {
 			close(r.ready)
 			r.stop()

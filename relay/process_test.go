@@ -506,9 +506,10 @@ func stopInOrder(w *town) {
 	m := w.mustCreate()
 	must[net.Conn](t)(w.open(m))
 	listing, sent := make(chan error, 1), make(chan struct{})
+	tell := sync.OnceFunc(func() { close(sent) })
 	go func() { // waits at the manager for ten seconds
 		ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
-			WroteRequest: func(httptrace.WroteRequestInfo) { close(sent) },
+			WroteRequest: func(httptrace.WroteRequestInfo) { tell() }, // twice if the transport tries again
 		})
 		_, err := w.api.AwaitAttachment(ctx, imsi, false)
 		listing <- err

@@ -129,8 +129,9 @@ func (r *Relayer) nextLoop() *loop { return r.loops[r.turn.Add(1)%uint64(len(r.l
 // call is a Call under way: it connects, asks and waits for the answer.
 type call struct {
 	Call
-	asked bool
-	head  []byte // what is left to be sent
+	asked    bool
+	accepted bool   // by the inner relay, perhaps before all of head was sent
+	head     []byte // what is left to be sent
 }
 
 func (c *call) begin(l *loop, i uint32, p *pair) {
@@ -163,29 +164,44 @@ func (c *call) step(l *loop, i uint32, p *pair) {
 		case e == unix.EAGAIN:
 			p.side[1].writable = false
 		case e != 0:
-			c.fail(l, i, p, callError("send", e))
+			err := c.answer(l, p) // an inner relay that refuses need not read what follows
+			if _, ok := errors.AsType[Refusal](err); !ok {
+				err = callError("send", e)
+			}
+			c.fail(l, i, p, err)
 			return
 		default:
 			c.head = c.head[n:]
 		}
 	}
-	if !p.side[1].readable {
-		return
-	}
-	head, err := l.head(p.fd[1], &p.side[1])
-	if err == nil {
-		if head == nil {
+	if p.side[1].readable {
+		if err := c.answer(l, p); err != nil {
+			c.fail(l, i, p, err)
 			return
 		}
-		err = parseResponse(head)
 	}
-	if err != nil {
-		c.fail(l, i, p, err)
+	if !c.accepted || len(c.head) > 0 {
 		return
 	}
 	fd := p.fd[1]
 	l.endTask(i, p)
 	c.Answered(l.socket(fd), true, nil)
+}
+
+// answer takes the answer if it has come and was not taken before.
+func (c *call) answer(l *loop, p *pair) error {
+	if c.accepted {
+		return nil
+	}
+	head, err := l.head(p.fd[1], &p.side[1])
+	if err != nil || head == nil {
+		return err
+	}
+	if err := parseResponse(head); err != nil {
+		return err
+	}
+	c.accepted = true
+	return nil
 }
 
 func (c *call) fail(l *loop, i uint32, p *pair, why error) {
@@ -238,6 +254,9 @@ func (g *greet) step(l *loop, i uint32, p *pair) {
 	var r Request
 	if err == nil {
 		r, err = parseRequest(head)
+	}
+	if err == nil && p.side[0].failed { // it has gone, and no other event will say so
+		err = callError("poll", socketError(p.fd[0]))
 	}
 	if err != nil {
 		g.end(l, i, p, BadRequest, err)

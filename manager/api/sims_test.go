@@ -100,6 +100,16 @@ func TestSIMLife(t *testing.T) {
 			if sim.GroupID != nil || sim.IMEILock != nil || sim.ExpiryTime != nil {
 				t.Errorf("after all was unset %+v", sim)
 			}
+			// A group that has SIMs can be deleted; they are in none then.
+			post("set_group", `{"groupId":"`+g.GroupID+`"}`, 200)
+			s.ask(t, "DELETE", "/v1/groups/"+g.GroupID, "", 204, nil)
+			if s.ask(t, "GET", base, "", 200, &sim); sim.GroupID != nil {
+				t.Errorf("the SIM is in group %s, which is gone", *sim.GroupID)
+			}
+			for _, call := range [][2]string{{"DELETE", ""}, {"GET", ""}, {"GET", "/subscribers"}} {
+				s.ask(t, call[0], "/v1/groups/"+g.GroupID+call[1], "", 404, nil)
+			}
+			s.ask(t, "POST", base+"/set_group", `{"groupId":"`+g.GroupID+`"}`, 404, nil)
 			s.ask(t, "POST", base+"/unset_expiry_time", "", 404, nil)
 			s.ask(t, "POST", base+"/set_imei_lock", "", 400, nil)
 			s.ask(t, "POST", base+"/delete_session", "", 400, nil)

@@ -3,6 +3,9 @@ package rpc
 import (
 	"context"
 	"errors"
+	"net"
+	"net/http"
+	"strings"
 	"sync"
 
 	"connectrpc.com/connect"
@@ -13,101 +16,165 @@ import (
 	pb "github.com/simreach/simreach/manager/rpc/relayv1"
 )
 
-// maxQuestions bounds the questions of one stream that are being answered at one time;
-// further ones wait unread.
-const maxQuestions = 256
+const (
+	// maxSlow bounds the questions of one connection that ask the store at one time;
+	// further ones wait unread.
+	maxSlow = 256
+	// flushSize is when answers leave although there is more to answer.
+	flushSize = 64 << 10
+)
 
-type resolveStream = *connect.BidiStream[pb.ResolveRequest, pb.ResolveResponse]
-
-// answers sends on one stream until its handler returns.
-type answers struct {
-	mu     sync.Mutex // guards the stream's sending side and over
-	over   bool
-	stream resolveStream
-}
-
-func (a *answers) send(m *pb.ResolveResponse) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if !a.over {
-		_ = a.stream.Send(m) // if the relay has gone, reading says so
+// serveQuestions answers an attached outer relay's questions until the relay ends the
+// connection, its attachment ends or the server stops.
+func (h handler) serveQuestions(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor != 1 || !strings.EqualFold(r.Header.Get("Upgrade"), questionsUpgrade) {
+		w.Header().Set("Upgrade", questionsUpgrade)
+		http.Error(w, "want an upgrade to "+questionsUpgrade, http.StatusUpgradeRequired)
+		return
 	}
-}
-
-func (a *answers) end() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.over = true
-}
-
-// Resolve answers an attached outer relay's questions until the relay ends the stream
-// or the server stops.
-func (h handler) Resolve(ctx context.Context, stream resolveStream) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	out := &answers{stream: stream}
-	defer out.end()
-	over := make(chan struct{})
-	// As in Attach: reading ends after this method returned, at the latest.
-	h.readers.Go(func() {
-		defer close(over)
-		h.readQuestions(ctx, stream, out)
-	})
-	select {
-	case <-over:
-		return nil
-	case <-ctx.Done():
-		return connect.NewError(connect.CodeUnavailable, manager.ErrSessionEnded)
-	}
-}
-
-func (h handler) readQuestions(ctx context.Context, stream resolveStream, out *answers) {
-	questions := workers.New()
-	defer questions.Close()
-	slots := make(chan struct{}, maxQuestions)
-	var session *manager.RelaySession // of the last question: it is the same every time
-	for {
-		m, err := stream.Receive()
-		if err != nil {
-			return
-		}
-		if session == nil || session.ID() != m.GetSession() {
-			if session, err = h.session(ctx, m.GetSession()); err != nil {
-				session = nil
-				h.failed.Add(1)
-				out.send(&pb.ResolveResponse{Id: m.GetId(), Kind: &pb.ResolveResponse_Failure{Failure: failureToPB(manager.AsError(err))}})
-				continue
-			}
-		}
-		// One that has to ask the store holds up no other.
-		slots <- struct{}{}
-		asked := session
-		questions.Go(func() {
-			defer func() { <-slots }()
-			out.send(h.answer(ctx, asked, m))
-		})
-	}
-}
-
-func (h handler) answer(ctx context.Context, session *manager.RelaySession, m *pb.ResolveRequest) *pb.ResolveResponse {
-	q, err := resolveFromPB(m)
-	var route manager.Route
-	if err == nil {
-		route, err = session.Resolve(observe.Join(ctx, m.GetTraceparent()), q)
+	session, err := h.session(r.Context(), r.Header.Get(headerSession))
+	if err == nil && session.Relay().Kind != manager.OuterRelay {
+		err = manager.NewError(manager.CodeRelayNotAttached)
 	}
 	if err != nil {
 		h.failed.Add(1)
 		e := manager.AsError(err)
-		switch {
-		case errors.Is(err, errMessage):
-			e = manager.NewError(manager.CodeUnknownEntry, m.GetHit())
-		case e.Code == manager.CodeInternal && ctx.Err() == nil:
-			h.log.Error("resolve failed", "error", err)
+		status := http.StatusServiceUnavailable
+		if e.Kind() == manager.KindUnauthenticated {
+			status = http.StatusUnauthorized
 		}
-		return &pb.ResolveResponse{Id: m.GetId(), Kind: &pb.ResolveResponse_Failure{Failure: failureToPB(e)}}
+		http.Error(w, e.Message(manager.English), status)
+		return
 	}
-	h.resolved.Add(1)
-	return &pb.ResolveResponse{Id: m.GetId(), Kind: &pb.ResolveResponse_Route{Route: routeToPB(route)}}
+	conn, rw, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		h.log.Error("connection for questions not taken over", "error", err)
+		return
+	}
+	a := &answers{handler: h, conn: conn, session: session, relay: session.Relay().ID}
+	const answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + questionsUpgrade + "\r\n\r\n"
+	if _, err := conn.Write([]byte(answer)); err != nil || rw.Reader.Buffered() > 0 {
+		if err == nil { // it did not wait for the answer
+			a.malformed(errMessage)
+		}
+		_ = conn.Close()
+		return
+	}
+	a.run(r.Context())
+}
+
+// answers is the manager's end of a connection for questions.
+type answers struct {
+	handler
+	conn    net.Conn
+	session *manager.RelaySession
+	relay   manager.RelayID
+
+	mu sync.Mutex // held while writing to conn
+}
+
+// run answers until ctx, the attachment or the connection ends.
+func (a *answers) run(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() {
+		select {
+		case <-ctx.Done():
+		case <-a.session.Done():
+		}
+		_ = a.conn.Close() // that is how reading and writing end
+	})
+	slow := workers.New()
+	defer slow.Close()
+	if err := a.read(ctx, slow); errors.Is(err, errMessage) {
+		a.malformed(err)
+	}
+}
+
+func (a *answers) malformed(err error) {
+	if a.broken.Add(1) == 1 {
+		a.log.Warn("a relay's questions are malformed, its connection ends; further ones are only counted", "relay", a.relay, "error", err)
+	}
+}
+
+// read answers what comes. One that has to ask the store holds up no other; the others
+// are answered here, all that one read returned with one write.
+func (a *answers) read(ctx context.Context, slow *workers.Group) error {
+	in := newFrames(a.conn, maxQuestion)
+	slots := make(chan struct{}, maxSlow)
+	var out []byte
+	for {
+		if err := in.fill(); err != nil {
+			return err
+		}
+		out = out[:0]
+		for {
+			m, ok, err := in.next()
+			if err != nil {
+				return errors.Join(err, a.send(out))
+			}
+			if !ok {
+				break
+			}
+			if len(m) == 0 {
+				out = appendPing(out)
+				continue
+			}
+			q, err := parseQuestion(m)
+			if err != nil {
+				return errors.Join(err, a.send(out))
+			}
+			route, known, err := a.session.TryResolve(observe.Join(ctx, q.trace), q.ResolveRequest)
+			if known {
+				out = a.append(ctx, out, q.id, &route, err)
+				if len(out) < flushSize {
+					continue
+				}
+			}
+			if err := a.send(out); err != nil { // before a wait
+				return err
+			}
+			out = out[:0]
+			if known {
+				continue
+			}
+			slots <- struct{}{}
+			slow.Go(func() {
+				defer func() { <-slots }()
+				route, err := a.session.Resolve(observe.Join(ctx, q.trace), q.ResolveRequest)
+				_ = a.send(a.append(ctx, nil, q.id, &route, err)) // if the relay has gone, reading says so
+			})
+		}
+		if err := a.send(out); err != nil {
+			return err
+		}
+	}
+}
+
+func (a *answers) send(out []byte) error {
+	if len(out) == 0 {
+		return nil
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_, err := a.conn.Write(out)
+	return err
+}
+
+// append appends an answer.
+func (a *answers) append(ctx context.Context, out []byte, id uint64, route *manager.Route, err error) []byte {
+	if err == nil {
+		a.resolved.Add(1)
+		return appendRoute(out, id, route)
+	}
+	a.failed.Add(1)
+	e := manager.AsError(err)
+	if e.Code == manager.CodeInternal && ctx.Err() == nil {
+		a.log.Error("resolve failed", "error", err)
+	}
+	return appendFailure(out, id, e)
 }
 
 // headerTrace is the header of unary calls with the caller's trace context.
@@ -132,9 +199,9 @@ func (h handler) AddAudit(ctx context.Context, req *connect.Request[pb.AuditBatc
 	if err != nil {
 		return nil, toRPC(err)
 	}
-	records := make([]manager.AuditRecord, len(req.Msg.GetRecords()))
-	for i, r := range req.Msg.GetRecords() {
-		records[i] = auditFromPB(r)
+	records, err := parseAudit(req.Msg.GetRecords())
+	if err != nil {
+		return nil, toRPC(err)
 	}
 	refused, err := session.AddAudit(ctx, records)
 	if err != nil {

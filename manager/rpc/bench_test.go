@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -131,5 +132,34 @@ func BenchmarkResolveParallel(b *testing.B) {
 			}
 		}
 	})
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "resolves/s")
+}
+
+// BenchmarkAsk is 64 questions at one time without a goroutine for each, as an event loop
+// asks them.
+func BenchmarkAsk(b *testing.B) {
+	c, e := resolver(b, false)
+	q := manager.ResolveRequest{ConnectionID: "c", Hit: e.Address, Client: netip.MustParseAddrPort("198.51.100.7:5555")}
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	var wg sync.WaitGroup
+	var next func(manager.Route, error)
+	next = func(_ manager.Route, err error) {
+		if err != nil {
+			b.Error(err)
+		}
+		if left.Add(-1) < 0 || err != nil {
+			wg.Done()
+			return
+		}
+		c.Ask(q, "", time.Now().Add(5*time.Second), next)
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	wg.Add(64)
+	for range 64 {
+		c.Ask(q, "", time.Now().Add(5*time.Second), next)
+	}
+	wg.Wait()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "resolves/s")
 }

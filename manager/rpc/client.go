@@ -25,9 +25,11 @@ const (
 	// ackQueue is how many acknowledgements may wait to be sent. The manager gives up
 	// on a relay that is further behind.
 	ackQueue = 4096
-	// maxAnswer bounds one message from the manager: a snapshot of 20,000 entries is
-	// the largest.
-	maxAnswer = 64 << 20
+	// maxAnswer bounds one message from the manager: the part of a snapshot is the
+	// largest.
+	maxAnswer = 8 << 20
+	// maxOpenings bounds a snapshot: an entry has a port.
+	maxOpenings = 1 << 16
 )
 
 // ClientDeps is what a Client needs of the world.
@@ -54,6 +56,7 @@ type Client struct {
 	load     atomic.Pointer[manager.RelayLoad] // the latest
 	loadWake chan struct{}                     // capacity 1: load has changed
 	keys     atomic.Pointer[map[string][]byte]
+	desk     *desk
 
 	mu      sync.Mutex    // guards session and changed
 	session *session      // nil while not attached
@@ -65,13 +68,11 @@ type Client struct {
 
 // session is one attachment.
 type session struct {
-	id     string
-	at     *endpoint
-	askers []*asker
-	next   atomic.Uint32      // the asker of the next question
-	acks   chan *pb.FromRelay // never dropped
-	done   <-chan struct{}    // closed when the attachment ends
-	end    func()             // ends it
+	id   string
+	at   *endpoint
+	acks chan *pb.FromRelay // never dropped
+	done <-chan struct{}    // closed when the attachment ends
+	end  func()             // ends it
 }
 
 // NewClient checks cfg and deps.
@@ -97,6 +98,7 @@ func NewClient(cfg ClientConfig, d ClientDeps) (*Client, error) {
 		commands: make(chan manager.Command, 64), ready: make(chan struct{}),
 		loadWake: make(chan struct{}, 1), changed: make(chan struct{}),
 	}
+	c.desk = newDesk(len(cfg.Alternates) > 0, c.cfg.FailoverWait)
 	for _, address := range append([]string{cfg.Manager}, cfg.Alternates...) {
 		c.endpoints = append(c.endpoints, newEndpoint(address, c.cfg, d.Dial, d.TLS))
 	}
@@ -159,8 +161,9 @@ func (c *Client) setSession(s *session) {
 // MaxBackoff, is made only when none of them let the relay in.
 func (c *Client) Run(ctx context.Context) error {
 	defer func() {
+		c.desk.close()
 		for _, e := range c.endpoints {
-			e.close()
+			e.control.transport.CloseIdleConnections()
 		}
 	}()
 	pause := c.cfg.MinBackoff
@@ -238,14 +241,24 @@ func (c *Client) attach(ctx context.Context, at *endpoint, failover bool) error 
 	}
 	s.id = welcome.GetSession()
 	if c.relay.Kind == manager.OuterRelay {
-		for _, p := range at.resolve {
-			a := newAsker()
-			s.askers = append(s.askers, a)
+		c.desk.expect()
+		defer c.desk.despair()
+		lines := make([]*line, c.cfg.ResolveStreams)
+		for i := range lines {
+			l, err := at.line(ctx, s.id, c.desk)
+			if err != nil {
+				return fmt.Errorf("connection for questions: %w", err)
+			}
+			lines[i] = l
 			wg.Go(func() {
 				defer cancel() // an attachment that cannot ask is none
-				a.run(ctx, s.id, p.rpc.Resolve(ctx))
+				if err := l.run(ctx); err != nil && ctx.Err() == nil {
+					c.log.Warn("a connection for questions was lost; attaching again", "manager", at.address, "error", err)
+				}
 			})
 		}
+		c.desk.attach(lines)
+		defer c.desk.detach(lines)
 	}
 	c.attaches.Add(1)
 	if failover {
@@ -255,6 +268,7 @@ func (c *Client) attach(ctx context.Context, at *endpoint, failover bool) error 
 	defer c.setSession(nil)
 	c.once.Do(func() { close(c.ready) })
 	c.log.Info("attached to the manager", "manager", at.address, "session", s.id)
+	var begun []manager.Opening // of a snapshot that comes in parts
 	for {
 		m, err := stream.Receive()
 		if err != nil {
@@ -263,6 +277,16 @@ func (c *Client) attach(ctx context.Context, at *endpoint, failover bool) error 
 		cmd, err := commandFromPB(s.id, m.GetCommand())
 		if err != nil {
 			return err
+		}
+		if part := m.GetCommand().GetSnapshot(); part != nil {
+			begun = append(begun, cmd.Openings...)
+			if len(begun) > maxOpenings {
+				return fmt.Errorf("%w: a snapshot of more than %d entries", errMessage, maxOpenings)
+			}
+			if part.GetMore() {
+				continue
+			}
+			cmd.Openings, begun = begun, nil
 		}
 		select {
 		case c.commands <- cmd:

@@ -65,7 +65,8 @@ type ClientConfig struct {
 	// FailoverWait is how long a question waits for the next manager when there are
 	// alternates. 0: 2 s.
 	FailoverWait time.Duration `yaml:"failover_wait"`
-	// ResolveStreams is how many connections questions are spread over. 0: 2.
+	// ResolveStreams is how many connections questions are spread over. 0: 1; with more
+	// of them fewer questions share a system call.
 	ResolveStreams int `yaml:"resolve_streams"`
 }
 
@@ -94,6 +95,6 @@ func (c ClientConfig) withDefaults() ClientConfig {
 	c.MinBackoff = cmp.Or(c.MinBackoff, 50*time.Millisecond)
 	c.MaxBackoff = max(cmp.Or(c.MaxBackoff, 800*time.Millisecond), c.MinBackoff)
 	c.FailoverWait = cmp.Or(c.FailoverWait, 2*time.Second)
-	c.ResolveStreams = cmp.Or(c.ResolveStreams, 2)
+	c.ResolveStreams = cmp.Or(c.ResolveStreams, 1)
 	return c
 }

@@ -30,21 +30,6 @@ func parseAddrPort(name, s string) (netip.AddrPort, error) {
 	return a, nil
 }
 
-func optionalAddrPort(s string) netip.AddrPort {
-	a, err := netip.ParseAddrPort(s)
-	if err != nil {
-		return netip.AddrPort{}
-	}
-	return a
-}
-
-func formatAddrPort(a netip.AddrPort) string {
-	if !a.IsValid() {
-		return ""
-	}
-	return a.String()
-}
-
 func timeOf(t *timestamppb.Timestamp) time.Time {
 	if t == nil {
 		return time.Time{}
@@ -82,6 +67,9 @@ func openingsToPB(os []manager.Opening) []*pb.Opening {
 			OperatorId: string(o.OperatorID), Imsi: string(o.IMSI), SimId: o.SIMID, DevicePort: uint32(o.DevicePort),
 			Tls: o.TLS, CredentialId: string(o.CredentialID), Many: o.Many, Traceparent: o.Trace,
 		}
+		for _, p := range o.Ranges {
+			out[i].Ranges = append(out[i].Ranges, p.String())
+		}
 	}
 	return out
 }
@@ -102,6 +90,13 @@ func openingsFromPB(os []*pb.Opening) ([]manager.Opening, error) {
 			TLS: o.GetTls(), CredentialID: manager.CredentialID(o.GetCredentialId()), Many: o.GetMany(),
 			Trace: o.GetTraceparent(),
 		}
+		for _, text := range o.GetRanges() {
+			p, err := netip.ParsePrefix(text)
+			if err != nil {
+				return nil, fmt.Errorf("%w: opening: range: %w", errMessage, err)
+			}
+			out[i].Ranges = append(out[i].Ranges, p)
+		}
 	}
 	return out, nil
 }
@@ -121,6 +116,8 @@ func commandToPB(c manager.Command) *pb.Command {
 		m.Kind = &pb.Command_Ping{Ping: pingToPB(c.Ping)}
 	case manager.CommandDrain:
 		m.Kind = &pb.Command_Drain{Drain: &pb.Drain{}}
+	case manager.CommandCut:
+		m.Kind = &pb.Command_Cut{Cut: &pb.Cut{Imsi: string(c.IMSI), Device: c.Device.String()}}
 	}
 	return m
 }
@@ -144,6 +141,11 @@ func commandFromPB(session string, m *pb.Command) (manager.Command, error) {
 		c.Ping, err = pingFromPB(k.Ping)
 	case *pb.Command_Drain:
 		c.Kind = manager.CommandDrain
+	case *pb.Command_Cut:
+		c.Kind, c.IMSI = manager.CommandCut, ident.IMSI(k.Cut.GetImsi())
+		if c.Device, err = netip.ParseAddr(k.Cut.GetDevice()); err != nil {
+			err = fmt.Errorf("%w: cut: %w", errMessage, err)
+		}
 	default:
 		err = fmt.Errorf("%w: unknown command", errMessage)
 	}

@@ -58,6 +58,7 @@ type Server struct {
 	resolved atomic.Uint64
 	failed   atomic.Uint64
 	audited  atomic.Uint64
+	broken   atomic.Uint64
 }
 
 // NewServer checks cfg and deps.
@@ -87,11 +88,12 @@ type ServerStatus struct {
 	Resolved      uint64
 	ResolveFailed uint64
 	Audited       uint64 // audit records taken, repeated ones included
+	Malformed     uint64 // connections for questions that ended because of what a relay sent
 }
 
 // Status returns a copy of the counters.
 func (s *Server) Status() ServerStatus {
-	return ServerStatus{Unauthorised: s.refused.Load(), Resolved: s.resolved.Load(), ResolveFailed: s.failed.Load(), Audited: s.audited.Load()}
+	return ServerStatus{Unauthorised: s.refused.Load(), Resolved: s.resolved.Load(), ResolveFailed: s.failed.Load(), Audited: s.audited.Load(), Malformed: s.broken.Load()}
 }
 
 // Ready is closed once the server accepts relays.
@@ -106,13 +108,14 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.tls != nil {
 		protocols.SetHTTP2(true)
 		// Serve takes connections for HTTP/2 that say so in their handshake.
-		listener = tls.NewListener(listener, s.tls.Serve(&tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{"h2"}}))
+		listener = tls.NewListener(listener, s.tls.Serve(&tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{"h2", "http/1.1"}}))
 	} else {
 		protocols.SetUnencryptedHTTP2(true)
-		protocols.SetHTTP1(true) // for unary calls by hand
 	}
+	protocols.SetHTTP1(true) // connections for questions begin with it
 	mux := http.NewServeMux()
 	mux.Handle(relayv1connect.NewRelayControlHandler(handler{s}, connect.WithReadMaxBytes(maxMessage), connect.WithCompression("gzip", nil, nil)))
+	mux.Handle(questionsPath, http.HandlerFunc(handler{s}.serveQuestions))
 	srv := &http.Server{
 		Handler:           s.authorised(mux),
 		Protocols:         &protocols,
@@ -195,6 +198,10 @@ func (s *Server) session(ctx context.Context, id string) (*manager.RelaySession,
 	return session, s.is(ctx, r.Kind, r.ID)
 }
 
+// snapshotPart is how many entries of a snapshot are sent at one time: of tens of
+// thousands the messages alone would take many megabytes.
+const snapshotPart = 1000
+
 // handler implements relayv1connect.RelayControlHandler.
 type handler struct{ *Server }
 
@@ -244,8 +251,18 @@ func (h handler) Attach(ctx context.Context, stream *connect.BidiStream[pb.FromR
 			h.log.Error("relay session ended", "relay", relay.ID, "error", err)
 			return toRPC(err)
 		}
-		if err := stream.Send(&pb.FromManager{Kind: &pb.FromManager_Command{Command: commandToPB(c)}}); err != nil {
-			return err
+		for more := true; more; {
+			part := c
+			if more = c.Kind == manager.CommandSnapshot && len(c.Openings) > snapshotPart; more {
+				part.Openings, c.Openings = c.Openings[:snapshotPart], c.Openings[snapshotPart:]
+			}
+			m := commandToPB(part)
+			if s := m.GetSnapshot(); s != nil {
+				s.More = more
+			}
+			if err := stream.Send(&pb.FromManager{Kind: &pb.FromManager_Command{Command: m}}); err != nil {
+				return err
+			}
 		}
 	}
 }

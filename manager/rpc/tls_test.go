@@ -196,6 +196,15 @@ func TestSessionOfAnotherRelay(t *testing.T) {
 	if connect.CodeOf(err) != connect.CodeUnauthenticated || server.Status().Unauthorised != 1 {
 		t.Errorf("another relay's session: %v, %+v; want unauthenticated, counted", err, server.Status())
 	}
+	// Nor does it ask for it.
+	conn, err := tls.Dial("tcp", addr, src.Dial(&tls.Config{NextProtos: []string{"http/1.1"}}, "127.0.0.1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if resp, _ := upgrade(t, conn, session.ID(), nil); resp.StatusCode != http.StatusUnauthorized || server.Status().Unauthorised != 2 {
+		t.Errorf("a connection for another relay's questions: %s, %+v; want unauthorised, counted", resp.Status, server.Status())
+	}
 }
 
 func TestExactlyOneTrust(t *testing.T) {

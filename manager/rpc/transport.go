@@ -23,12 +23,14 @@ const dialTimeout = 2 * time.Second
 type dialFunc func(ctx context.Context, network, address string) (net.Conn, error)
 
 // endpoint is one manager as a client reaches it: a connection for commands, reports
-// and calls, and some for questions, so that a snapshot or a batch of audit records
-// holds up no question.
+// and calls. Questions have others (line), so that a snapshot or a batch of audit records
+// holds up none.
 type endpoint struct {
 	address string
+	secret  string
+	dial    dialFunc
+	tls     *pki.Source // nil: in the clear
 	control *peer
-	resolve []*peer
 }
 
 // peer is one HTTP/2 connection.
@@ -38,18 +40,12 @@ type peer struct {
 }
 
 func newEndpoint(address string, c ClientConfig, dial dialFunc, source *pki.Source) *endpoint {
-	e := &endpoint{address: address, control: newPeer(address, c.Secret, dial, source)}
-	for range c.ResolveStreams {
-		e.resolve = append(e.resolve, newPeer(address, c.Secret, dial, source))
+	bounded := func(ctx context.Context, network, address string) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+		defer cancel()
+		return dial(ctx, network, address)
 	}
-	return e
-}
-
-func (e *endpoint) close() {
-	e.control.transport.CloseIdleConnections()
-	for _, p := range e.resolve {
-		p.transport.CloseIdleConnections()
-	}
+	return &endpoint{address: address, secret: c.Secret, dial: bounded, tls: source, control: newPeer(address, c.Secret, bounded, source)}
 }
 
 func newPeer(address, secret string, dial dialFunc, source *pki.Source) *peer {
@@ -60,27 +56,22 @@ func newPeer(address, secret string, dial dialFunc, source *pki.Source) *peer {
 	}
 	var round http.RoundTripper = whole{t}
 	url := "http://" + address
-	bounded := func(ctx context.Context, network, address string) (net.Conn, error) {
-		ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-		defer cancel()
-		return dial(ctx, network, address)
-	}
 	if source == nil {
 		protocols.SetUnencryptedHTTP2(true)
-		t.DialContext = bounded
+		t.DialContext = dial
 		round = authorize{round, "Bearer " + secret}
 	} else {
 		protocols.SetHTTP2(true)
-		t.DialTLSContext = dialTLS(bounded, source)
+		t.DialTLSContext = dialTLS(dial, source, "h2")
 		url = "https://" + address
 	}
 	return &peer{t, relayv1connect.NewRelayControlClient(&http.Client{Transport: round}, url,
 		connect.WithReadMaxBytes(maxAnswer), connect.WithAcceptCompression("gzip", nil, nil))} // it costs more than the whole answer
 }
 
-// dialTLS connects with the certificate that is in force now.
-func dialTLS(dial dialFunc, source *pki.Source) dialFunc {
-	base := &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{"h2"}}
+// dialTLS connects with the certificate that is in force now, for a protocol.
+func dialTLS(dial dialFunc, source *pki.Source, protocol string) dialFunc {
+	base := &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{protocol}}
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		host, _, err := net.SplitHostPort(address)
 		if err != nil {

@@ -133,17 +133,12 @@ func (s *Store) Accounts(ctx context.Context, op manager.OperatorID, after strin
 	return out, accountError("accounts of "+string(op), err)
 }
 
-// CountAccounts implements manager.AccountStore.
-func (s *Store) CountAccounts(ctx context.Context, op manager.OperatorID) (n int, err error) {
-	err = s.view(ctx, func(t *tx) error {
-		return t.row(`SELECT COUNT(*) FROM accounts WHERE operator_id = ? AND user_name <> ''`, string(op)).Scan(&n)
-	})
-	return n, accountError("count accounts of "+string(op), err)
-}
-
 // AddAccount implements manager.AccountStore.
-func (s *Store) AddAccount(ctx context.Context, a manager.Account) error {
+func (s *Store) AddAccount(ctx context.Context, a manager.Account, most int) error {
 	return accountError("add account "+a.Principal().String(), s.write(ctx, func(t *tx) error {
+		if err := t.room(most, `accounts WHERE operator_id = ? AND user_name <> ''`, string(a.OperatorID)); err != nil {
+			return err
+		}
 		_, err := insertAccount(t, a, "")
 		if s.isDuplicate(err) {
 			return manager.ErrExists

@@ -17,38 +17,11 @@ import (
 const auditColumns = `id, type, at, operator_id, entry_id, connection_id, imsi, sim_id, relay_id, source, destination,
 	device_port, tls, cause, failure, up, down`
 
-// auditRows are how many records one statement inserts, the largest first: few texts,
-// so that all stay prepared.
-var auditRows = [...]int{64, 8, 1}
-
-// insertAudit keeps records, once for each ID. It is for the transaction in which the
-// thing happens that they tell of.
-func insertAudit(t *tx, records ...manager.AuditRecord) error {
-	for _, n := range auditRows {
-		if len(records) < n {
-			continue
-		}
-		const row = `(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
-		stmt := `INSERT INTO audit (` + auditColumns + `) VALUES ` + strings.Repeat(row+`, `, n-1) + row + ` ON CONFLICT (id) DO NOTHING`
-		for len(records) >= n {
-			args := make([]any, 0, n*17)
-			for _, r := range records[:n] {
-				args = append(args, r.ID, string(r.Type), r.At.UnixMilli(), string(r.OperatorID), string(r.EntryID), r.ConnectionID,
-					string(r.IMSI), r.SIMID, string(r.RelayID), formatAddrPort(r.Source), formatAddrPort(r.Destination),
-					int64(r.DevicePort), r.TLS, string(r.Cause), r.Failure(), int64(r.Up), int64(r.Down))
-			}
-			if _, err := t.exec(stmt, args...); err != nil {
-				return err
-			}
-			records = records[n:]
-		}
-	}
-	return nil
-}
+const auditColumnCount = 17
 
 // AddAudit implements manager.AuditStore.
 func (s *Store) AddAudit(ctx context.Context, records []manager.AuditRecord) error {
-	err := s.write(ctx, func(t *tx) error { return insertAudit(t, records...) })
+	err := s.write(ctx, func(t *tx) error { return t.record(records...) })
 	if err != nil {
 		return fmt.Errorf("store: add %d audit records: %w", len(records), err)
 	}

@@ -61,12 +61,8 @@ func (s *Store) AddAuthKey(ctx context.Context, k manager.AuthKey, most int) err
 		if _, err := account(t, k.Owner); err != nil {
 			return err
 		}
-		var n int
-		if err := t.row(`SELECT COUNT(*) FROM auth_keys`+ofAccount+` AND NOT deleted`, string(k.Owner.OperatorID), k.Owner.UserName).Scan(&n); err != nil {
+		if err := t.room(most, `auth_keys`+ofAccount+` AND NOT deleted`, string(k.Owner.OperatorID), k.Owner.UserName); err != nil {
 			return err
-		}
-		if n >= most {
-			return manager.ErrTooMany
 		}
 		_, err := insertKey(t, k, "")
 		accountChanged(t, k.Owner.OperatorID)

@@ -8,18 +8,56 @@ import (
 	"testing"
 	"time"
 
+	"github.com/oklog/ulid/v2"
+
+	"github.com/simreach/simreach/internal/ident"
 	"github.com/simreach/simreach/manager"
 	"github.com/simreach/simreach/manager/store"
 	"github.com/simreach/simreach/manager/store/pgtest"
 )
 
+// BenchmarkAddAudit measures durable batches of the records of connections, as relays
+// hand them in.
+func BenchmarkAddAudit(b *testing.B) {
+	for name, config := range configs {
+		b.Run(name, func(b *testing.B) {
+			s, err := store.Open(b.Context(), config(b))
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.Cleanup(func() { s.Close() })
+			const size = 1000
+			n := 0
+			batch := make([]manager.AuditRecord, size)
+			types := []manager.AuditType{manager.AuditAccess, manager.AuditConnected, manager.AuditClosed}
+			for b.Loop() {
+				at := time.Now().UTC().Truncate(time.Millisecond)
+				for i := range batch {
+					batch[i] = manager.AuditRecord{
+						ID: ulid.Make().String(), Type: types[n%3], At: at, OperatorID: "OP0000000001", EntryID: manager.EntryID(fmt.Sprintf("%026d", n/3*7919%50_000)),
+						ConnectionID: fmt.Sprintf("%026d", n/3), IMSI: ident.IMSI(fmt.Sprintf("00101%010d", n/3*7919%50_000)), RelayID: "outer1",
+						Source: netip.MustParseAddrPort("198.51.100.7:40000"), Destination: netip.MustParseAddrPort("10.0.0.1:22"), DevicePort: 22,
+					}
+					n++
+				}
+				if err := s.AddAudit(b.Context(), batch); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(size*b.N)/b.Elapsed().Seconds(), "records/s")
+		})
+	}
+}
+
+var configs = map[string]func(*testing.B) store.Config{
+	"sqlite":   func(b *testing.B) store.Config { return store.Config{Path: filepath.Join(b.TempDir(), "manager.db")} },
+	"postgres": func(b *testing.B) store.Config { return store.Config{URL: pgtest.Start(b).Database(b)} },
+}
+
 // BenchmarkCreateEntry measures durable creations by 64 clients at one time, with their
 // audit records.
 func BenchmarkCreateEntry(b *testing.B) {
-	for name, config := range map[string]func(*testing.B) store.Config{
-		"sqlite":   func(b *testing.B) store.Config { return store.Config{Path: filepath.Join(b.TempDir(), "manager.db")} },
-		"postgres": func(b *testing.B) store.Config { return store.Config{URL: pgtest.Start(b).Database(b)} },
-	} {
+	for name, config := range configs {
 		b.Run(name, func(b *testing.B) {
 			s, err := store.Open(b.Context(), config(b))
 			if err != nil {

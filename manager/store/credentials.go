@@ -15,8 +15,11 @@ import (
 const credentialColumns = `id, operator_id, name, ca, public_key, created, revoked, serials`
 
 // AddCredential implements manager.CredentialStore.
-func (s *Store) AddCredential(ctx context.Context, c manager.Credential) error {
+func (s *Store) AddCredential(ctx context.Context, c manager.Credential, most int) error {
 	err := s.write(ctx, func(t *tx) error {
+		if err := t.room(most, `credentials WHERE operator_id = ?`, string(c.OperatorID)); err != nil {
+			return err
+		}
 		_, err := t.exec(`INSERT INTO credentials (`+credentialColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
 			string(c.ID), string(c.OperatorID), c.Name, base64.StdEncoding.EncodeToString(c.CA), base64.StdEncoding.EncodeToString(c.PublicKey),
 			c.Created.UnixMilli(), milliOrZero(c.Revoked), strings.Join(c.RevokedSerials, " "))

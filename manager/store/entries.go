@@ -28,25 +28,23 @@ func (s *Store) CreateEntry(ctx context.Context, e manager.Entry) error {
 		return fmt.Errorf("store: create entry %s: %w", e.ID, err)
 	}
 	err = s.write(ctx, func(t *tx) error {
-		var until int64
-		err := t.row(`SELECT until FROM quarantine WHERE address = ? AND port = ?`, address, port).Scan(&until)
-		switch {
-		case err == nil && until > e.Created.UnixMilli():
-			return manager.ErrAddressTaken
-		case err != nil && !errors.Is(err, sql.ErrNoRows):
-			return err
-		}
-		_, err = t.exec(`INSERT INTO entries (`+entryColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-			string(e.ID), string(e.OperatorID), string(e.IMSI), e.SIMID, string(e.Strategy), e.DevicePort, string(e.RelayID), address, port,
-			formatRanges(e.Ranges), e.Created.UnixMilli(), e.Expires.UnixMilli(), e.TLS, string(e.CredentialID), e.ProxyProtocol, targets)
-		if s.isUnique(err) {
+		// One statement: each is a way to the server and back. PostgreSQL wants to know
+		// the types of what is selected.
+		n, err := t.exec(`INSERT INTO entries (`+entryColumns+`) SELECT CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT),
+			CAST(? AS BIGINT), CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS BIGINT), CAST(? AS TEXT), CAST(? AS BIGINT), CAST(? AS BIGINT),
+			CAST(? AS BOOLEAN), CAST(? AS TEXT), CAST(? AS BOOLEAN), CAST(? AS TEXT)
+			WHERE NOT EXISTS (SELECT 1 FROM quarantine WHERE address = ? AND port = ? AND until > ?)`,
+			string(e.ID), string(e.OperatorID), string(e.IMSI), e.SIMID, string(e.Strategy), int64(e.DevicePort), string(e.RelayID), address, int64(port),
+			formatRanges(e.Ranges), e.Created.UnixMilli(), e.Expires.UnixMilli(), e.TLS, string(e.CredentialID), e.ProxyProtocol, targets,
+			address, int64(port), e.Created.UnixMilli())
+		if s.isUnique(err) || err == nil && n == 0 {
 			return manager.ErrAddressTaken
 		}
 		if err != nil {
 			return err
 		}
 		t.notify(manager.Change{Kind: manager.ChangeEntryCreated, ID: string(e.ID), Address: e.Address, Relay: e.RelayID})
-		return insertAudit(t, lifeRecords(manager.AuditCreated, e.Created, e)...)
+		return t.record(lifeRecords(manager.AuditCreated, e.Created, e)...)
 	})
 	if err != nil && !errors.Is(err, manager.ErrAddressTaken) {
 		return fmt.Errorf("store: create entry %s: %w", e.ID, err)
@@ -101,7 +99,7 @@ func (s *Store) Entries(ctx context.Context, q manager.EntryQuery, now time.Time
 
 // RelayEntries implements manager.EntryStore.
 func (s *Store) RelayEntries(ctx context.Context, relay manager.RelayID, now time.Time) ([]manager.Entry, error) {
-	es, err := s.entries(ctx, `SELECT `+entryColumns+` FROM entries WHERE relay_id = ? AND expires > ? ORDER BY id`, string(relay), now.UnixMilli())
+	es, err := s.manyEntries(ctx, `WHERE relay_id = ? AND expires > ?`, ` ORDER BY id`, string(relay), now.UnixMilli())
 	if err != nil {
 		return nil, fmt.Errorf("store: entries of relay %s: %w", relay, err)
 	}
@@ -110,7 +108,7 @@ func (s *Store) RelayEntries(ctx context.Context, relay manager.RelayID, now tim
 
 // AllEntries implements manager.EntryStore.
 func (s *Store) AllEntries(ctx context.Context, now time.Time) ([]manager.Entry, error) {
-	es, err := s.entries(ctx, `SELECT `+entryColumns+` FROM entries WHERE expires > ?`, now.UnixMilli())
+	es, err := s.manyEntries(ctx, `WHERE expires > ?`, ``, now.UnixMilli())
 	if err != nil {
 		return nil, fmt.Errorf("store: all entries: %w", err)
 	}
@@ -120,7 +118,22 @@ func (s *Store) AllEntries(ctx context.Context, now time.Time) ([]manager.Entry,
 func (s *Store) entries(ctx context.Context, stmt string, args ...any) ([]manager.Entry, error) {
 	var es []manager.Entry
 	err := s.view(ctx, func(t *tx) (err error) {
-		es, err = queryEntries(t, stmt, args...)
+		es, err = queryEntries(t, nil, stmt, args...)
+		return err
+	})
+	return es, err
+}
+
+// manyEntries counts first: a list that grows to tens of thousands would leave several
+// times its memory behind.
+func (s *Store) manyEntries(ctx context.Context, where, order string, args ...any) ([]manager.Entry, error) {
+	var es []manager.Entry
+	err := s.view(ctx, func(t *tx) error {
+		var n int
+		err := t.row(`SELECT COUNT(*) FROM entries `+where, args...).Scan(&n)
+		if err == nil && n > 0 {
+			es, err = queryEntries(t, make([]manager.Entry, 0, n), `SELECT `+entryColumns+` FROM entries `+where+order, args...)
+		}
 		return err
 	})
 	return es, err
@@ -156,7 +169,7 @@ func (t *tx) remove(es []manager.Entry, at, until time.Time, reason manager.Clos
 	if reason == manager.ReasonExpired {
 		what = manager.AuditExpired
 	}
-	return insertAudit(t, lifeRecords(what, at, es...)...)
+	return t.record(lifeRecords(what, at, es...)...)
 }
 
 // DeleteEntry implements manager.EntryStore.
@@ -182,20 +195,30 @@ func (s *Store) DeleteEntry(ctx context.Context, id manager.EntryID, until time.
 func (s *Store) DeleteExpired(ctx context.Context, now, until time.Time, limit int) ([]manager.Entry, error) {
 	var gone []manager.Entry
 	err := s.write(ctx, func(t *tx) (err error) {
-		gone, err = queryEntries(t, `SELECT `+entryColumns+` FROM entries WHERE expires <= ? ORDER BY expires, id LIMIT ?`, now.UnixMilli(), limit)
+		gone, err = queryEntries(t, nil, `SELECT `+entryColumns+` FROM entries WHERE expires <= ? ORDER BY expires, id LIMIT ?`, now.UnixMilli(), limit)
 		if err != nil {
 			return err
 		}
-		if err := t.remove(gone, now, until, manager.ReasonExpired); err != nil {
-			return err
-		}
-		_, err = t.exec(`DELETE FROM quarantine WHERE until <= ?`, now.UnixMilli())
-		return err
+		return t.remove(gone, now, until, manager.ReasonExpired)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("store: delete expired entries: %w", err)
 	}
 	return gone, nil
+}
+
+// PurgeQuarantine implements manager.EntryStore.
+func (s *Store) PurgeQuarantine(ctx context.Context, now time.Time, limit int) (int, error) {
+	var n int64
+	err := s.write(ctx, func(t *tx) (err error) {
+		n, err = t.exec(`DELETE FROM quarantine WHERE (address, port) IN (SELECT address, port FROM quarantine WHERE until <= ? ORDER BY until LIMIT ?)`,
+			now.UnixMilli(), limit)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("store: purge quarantine: %w", err)
+	}
+	return int(n), nil
 }
 
 // NextExpiry implements manager.EntryStore.
@@ -247,46 +270,72 @@ func (s *Store) TakenPorts(ctx context.Context, a netip.Addr, now time.Time) ([]
 	return ports, nil
 }
 
-func queryEntries(t *tx, stmt string, args ...any) ([]manager.Entry, error) {
+// queryEntries appends what a statement selects.
+func queryEntries(t *tx, es []manager.Entry, stmt string, args ...any) ([]manager.Entry, error) {
 	rows, err := t.query(stmt, args...)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var es []manager.Entry
+	var in entryScan
 	for rows.Next() {
-		e, err := scanEntry(rows)
+		e, err := in.scan(rows)
 		if err != nil {
 			return nil, err
+		}
+		if n := len(es); n > 0 { // what many have in common is kept once
+			last := &es[n-1]
+			share(&e.OperatorID, last.OperatorID)
+			share(&e.RelayID, last.RelayID)
+			share(&e.Strategy, last.Strategy)
 		}
 		es = append(es, e)
 	}
 	return es, rows.Err()
 }
 
+func share[T ~string](s *T, with T) {
+	if *s == with {
+		*s = with
+	}
+}
+
 func scanEntry(row interface{ Scan(...any) error }) (manager.Entry, error) {
-	var e manager.Entry
-	var imsi, address, ranges, targets string
-	var port uint16
-	var created, expires int64
-	err := row.Scan(&e.ID, &e.OperatorID, &imsi, &e.SIMID, &e.Strategy, &e.DevicePort, &e.RelayID, &address, &port, &ranges, &created, &expires,
-		&e.TLS, &e.CredentialID, &e.ProxyProtocol, &targets)
-	if err != nil {
+	var in entryScan
+	return in.scan(row)
+}
+
+// entryScan is where the columns of an entry are read to: once for all rows.
+type entryScan struct {
+	e                              manager.Entry
+	imsi, address, ranges, targets string
+	port                           uint16
+	created, expires               int64
+	to                             []any
+}
+
+func (s *entryScan) scan(row interface{ Scan(...any) error }) (manager.Entry, error) {
+	e := &s.e
+	if s.to == nil {
+		s.to = []any{&e.ID, &e.OperatorID, &s.imsi, &e.SIMID, &e.Strategy, &e.DevicePort, &e.RelayID, &s.address, &s.port, &s.ranges, &s.created, &s.expires,
+			&e.TLS, &e.CredentialID, &e.ProxyProtocol, &s.targets}
+	}
+	if err := row.Scan(s.to...); err != nil {
 		return manager.Entry{}, err
 	}
-	addr, err := netip.ParseAddr(address)
+	addr, err := netip.ParseAddr(s.address)
 	if err != nil {
 		return manager.Entry{}, fmt.Errorf("entry %s: %w", e.ID, err)
 	}
-	e.IMSI, e.Address = ident.IMSI(imsi), netip.AddrPortFrom(addr, port)
-	if e.Ranges, err = parseRanges(ranges); err != nil {
+	e.IMSI, e.Address = ident.IMSI(s.imsi), netip.AddrPortFrom(addr, s.port)
+	if e.Ranges, err = parseRanges(s.ranges); err != nil {
 		return manager.Entry{}, fmt.Errorf("entry %s: %w", e.ID, err)
 	}
-	if e.Targets, err = parseTargets(targets); err != nil {
+	if e.Targets, err = parseTargets(s.targets); err != nil {
 		return manager.Entry{}, fmt.Errorf("entry %s: %w", e.ID, err)
 	}
-	e.Created, e.Expires = time.UnixMilli(created).UTC(), time.UnixMilli(expires).UTC()
-	return e, nil
+	e.Created, e.Expires = time.UnixMilli(s.created).UTC(), time.UnixMilli(s.expires).UTC()
+	return *e, nil
 }
 
 func formatRanges(ps []netip.Prefix) string {

@@ -12,10 +12,13 @@ import (
 )
 
 // AddGroup implements manager.GroupStore.
-func (s *Store) AddGroup(ctx context.Context, g manager.Group) error {
+func (s *Store) AddGroup(ctx context.Context, g manager.Group, most int) error {
 	doc, err := json.Marshal(g)
 	if err == nil {
 		err = s.write(ctx, func(t *tx) error {
+			if err := t.room(most, `sim_groups WHERE operator_id = ?`, string(g.OperatorID)); err != nil {
+				return err
+			}
 			_, err := t.exec(`INSERT INTO sim_groups (id, operator_id, name, doc) VALUES (?, ?, ?, ?)`,
 				string(g.ID), string(g.OperatorID), strings.ToLower(g.Tags["name"]), string(doc))
 			return err
@@ -25,6 +28,16 @@ func (s *Store) AddGroup(ctx context.Context, g manager.Group) error {
 		return fmt.Errorf("store: add group %s: %w", g.ID, err)
 	}
 	return nil
+}
+
+// hasGroup returns manager.ErrNoGroup unless the operator has the group.
+func (t *tx) hasGroup(op manager.OperatorID, id manager.GroupID) error {
+	var one int
+	err := t.row(`SELECT 1 FROM sim_groups WHERE id = ? AND operator_id = ?`, string(id), string(op)).Scan(&one)
+	if errors.Is(err, sql.ErrNoRows) {
+		return manager.ErrNoGroup
+	}
+	return err
 }
 
 func scanGroup(r scanner) (manager.Group, error) {

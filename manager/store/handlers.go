@@ -18,12 +18,8 @@ func (s *Store) AddHandler(ctx context.Context, h manager.EventHandler, most int
 	doc, err := json.Marshal(h)
 	if err == nil {
 		err = s.write(ctx, func(t *tx) error {
-			var n int
-			if err := t.row(`SELECT COUNT(*) FROM event_handlers WHERE kind = ? AND target = ?`, string(h.Kind), h.Target).Scan(&n); err != nil {
+			if err := t.canWatch(h, most); err != nil {
 				return err
-			}
-			if n >= most {
-				return manager.ErrTooMany
 			}
 			_, err := t.exec(`INSERT INTO event_handlers (id, operator_id, kind, target, active, created, doc) VALUES (?, ?, ?, ?, ?, ?, ?)`,
 				string(h.ID), string(h.OperatorID), string(h.Kind), h.Target, h.Active, h.Created.UnixMilli(), string(doc))
@@ -34,6 +30,16 @@ func (s *Store) AddHandler(ctx context.Context, h manager.EventHandler, most int
 		return fmt.Errorf("store: add event handler %s: %w", h.ID, err)
 	}
 	return err
+}
+
+// canWatch returns why h may not get its target: manager.ErrTooMany, manager.ErrNoGroup.
+func (t *tx) canWatch(h manager.EventHandler, most int) error {
+	if h.Kind == manager.TargetGroup {
+		if err := t.hasGroup(h.OperatorID, manager.GroupID(h.Target)); err != nil {
+			return err
+		}
+	}
+	return t.room(most, `event_handlers WHERE kind = ? AND target = ?`, string(h.Kind), h.Target)
 }
 
 func (s *Store) handlers(ctx context.Context, stmt string, args ...any) ([]manager.EventHandler, error) {
@@ -97,16 +103,23 @@ func (s *Store) ActiveHandlers(ctx context.Context, targets []string) ([]manager
 }
 
 // PutHandler implements manager.HandlerStore.
-func (s *Store) PutHandler(ctx context.Context, h manager.EventHandler) error {
+func (s *Store) PutHandler(ctx context.Context, h manager.EventHandler, most int) error {
 	doc, err := json.Marshal(h)
 	if err == nil {
 		err = s.write(ctx, func(t *tx) error {
-			n, err := t.exec(`UPDATE event_handlers SET kind = ?, target = ?, active = ?, doc = ? WHERE id = ?`,
-				string(h.Kind), h.Target, h.Active, string(doc), string(h.ID))
-			if err == nil && n == 0 {
+			var kind, target string
+			err := t.row(`SELECT kind, target FROM event_handlers WHERE id = ?`, string(h.ID)).Scan(&kind, &target)
+			if errors.Is(err, sql.ErrNoRows) {
 				return manager.ErrNotFound
 			}
+			if err == nil && (kind != string(h.Kind) || target != h.Target) {
+				err = t.canWatch(h, most)
+			}
 			if err != nil {
+				return err
+			}
+			if _, err = t.exec(`UPDATE event_handlers SET kind = ?, target = ?, active = ?, doc = ? WHERE id = ?`,
+				string(h.Kind), h.Target, h.Active, string(doc), string(h.ID)); err != nil {
 				return err
 			}
 			_, err = t.exec(`DELETE FROM event_firings WHERE handler_id = ?`, string(h.ID))

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -110,6 +111,38 @@ type pgRunner struct {
 func (r pgRunner) exec(ctx context.Context, query string, args []any) (sql.Result, error) {
 	res, err := r.tx.ExecContext(ctx, r.e.rewritten(query), args...)
 	return res, lost(ctx, err)
+}
+
+// maxAuditRows bounds the records of one statement.
+const maxAuditRows = 4000
+
+// addAudit inserts many with one statement, a list for each column.
+func (r pgRunner) addAudit(ctx context.Context, records []manager.AuditRecord) error {
+	for part := range slices.Chunk(records, maxAuditRows) {
+		n := len(part)
+		texts := func() []string { return make([]string, n) }
+		numbers := func() []int64 { return make([]int64, n) }
+		id, kind, operator, entry, connection, imsi, sim := texts(), texts(), texts(), texts(), texts(), texts(), texts()
+		relay, source, destination, cause := texts(), texts(), texts(), texts()
+		at, port, up, down := numbers(), numbers(), numbers(), numbers()
+		tls, failure := make([]bool, n), make([]bool, n)
+		for i := range part {
+			a := &part[i]
+			id[i], kind[i], operator[i], entry[i], connection[i] = a.ID, string(a.Type), string(a.OperatorID), string(a.EntryID), a.ConnectionID
+			imsi[i], sim[i], relay[i], cause[i] = string(a.IMSI), a.SIMID, string(a.RelayID), string(a.Cause)
+			source[i], destination[i] = formatAddrPort(a.Source), formatAddrPort(a.Destination)
+			at[i], port[i], up[i], down[i] = a.At.UnixMilli(), int64(a.DevicePort), int64(a.Up), int64(a.Down)
+			tls[i], failure[i] = a.TLS, a.Failure()
+		}
+		_, err := r.exec(ctx, `INSERT INTO audit (`+auditColumns+`) SELECT * FROM unnest(?::text[], ?::text[], ?::bigint[], ?::text[], ?::text[], ?::text[],
+			?::text[], ?::text[], ?::text[], ?::text[], ?::text[], ?::bigint[], ?::boolean[], ?::text[], ?::boolean[], ?::bigint[], ?::bigint[])
+			ON CONFLICT (id) DO NOTHING`,
+			[]any{id, kind, at, operator, entry, connection, imsi, sim, relay, source, destination, port, tls, cause, failure, up, down})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (r pgRunner) query(ctx context.Context, query string, args []any) (*sql.Rows, error) {

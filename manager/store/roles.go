@@ -62,12 +62,8 @@ func (s *Store) Roles(ctx context.Context, op manager.OperatorID) (out []manager
 // AddRole implements manager.AccountStore.
 func (s *Store) AddRole(ctx context.Context, r manager.Role, most int) error {
 	return accountError("add role "+r.ID, s.write(ctx, func(t *tx) error {
-		var n int
-		if err := t.row(`SELECT COUNT(*) FROM roles WHERE operator_id = ?`, string(r.OperatorID)).Scan(&n); err != nil {
+		if err := t.room(most, `roles WHERE operator_id = ?`, string(r.OperatorID)); err != nil {
 			return err
-		}
-		if n >= most {
-			return manager.ErrTooMany
 		}
 		_, err := t.exec(`INSERT INTO roles (`+roleColumns+`) VALUES (?, ?, ?, ?, ?, ?)`,
 			string(r.OperatorID), r.ID, r.Description, r.Permission, r.Created.UnixMilli(), r.Updated.UnixMilli())

@@ -221,6 +221,11 @@ func (s *Store) UpdateSIM(ctx context.Context, imsi ident.IMSI, change func(*man
 		if refused = change(&after); refused != nil {
 			return refused
 		}
+		if after.GroupID != "" && (after.GroupID != before.GroupID || after.OperatorID != before.OperatorID) {
+			if err := t.hasGroup(after.OperatorID, after.GroupID); err != nil {
+				return err
+			}
+		}
 		return putSIM(t, &s.ids, before, &after, after.Modified)
 	})
 	switch {
@@ -228,6 +233,8 @@ func (s *Store) UpdateSIM(ctx context.Context, imsi ident.IMSI, change func(*man
 		return before, before, refused
 	case errors.Is(err, sql.ErrNoRows):
 		return before, after, manager.ErrNotFound
+	case errors.Is(err, manager.ErrNoGroup):
+		return before, after, manager.ErrNoGroup
 	case err != nil:
 		return before, after, fmt.Errorf("store: change SIM imsi-%s: %w", imsi, err)
 	}

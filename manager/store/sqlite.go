@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"strings"
 	"sync"
 
 	"github.com/pressly/goose/v3"
@@ -19,6 +20,10 @@ import (
 // maxStatements bounds the statements that stay prepared: those whose text depends on
 // the arguments must not fill the memory.
 const maxStatements = 256
+
+// checkpointPages is after how many pages of the log they go into the database: a page
+// that is written again and again goes there once in 16 MB, not in 4.
+const checkpointPages = "4000"
 
 // maxReaders bounds the connections that read at one time.
 const maxReaders = 4
@@ -42,7 +47,7 @@ type sqliteConn struct {
 }
 
 func openSQLite(ctx context.Context, c Config) (_ *sqliteEngine, err error) {
-	query := url.Values{"_pragma": {"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)"}}.Encode()
+	query := url.Values{"_pragma": {"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)", "wal_autocheckpoint(" + checkpointPages + ")"}}.Encode()
 	dsn := "file:" + (&url.URL{Path: c.Path}).EscapedPath() + "?" + query
 	memory := c.Path == ":memory:"
 	if memory {
@@ -204,6 +209,37 @@ func (c *sqliteConn) stmt(ctx context.Context, query string) (*sql.Stmt, func(),
 	}
 	c.stmts[query] = st
 	return st, func() {}, nil
+}
+
+// auditRows are how many records one statement inserts, the largest first: few texts,
+// so that all stay prepared.
+var auditRows = [...]int{64, 8, 1}
+
+func (c *sqliteConn) addAudit(ctx context.Context, records []manager.AuditRecord) error {
+	args := make([]any, 0, min(len(records), auditRows[0])*auditColumnCount)
+	for _, n := range auditRows {
+		if len(records) < n {
+			continue
+		}
+		row := `(` + strings.Repeat(`?, `, auditColumnCount-1) + `?)`
+		// For ON CONFLICT (id), which comes to the same, SQLite would keep a journal of the
+		// pages that a statement changes.
+		stmt := `INSERT OR IGNORE INTO audit (` + auditColumns + `) VALUES ` + strings.Repeat(row+`, `, n-1) + row
+		for len(records) >= n {
+			args = args[:0]
+			for i := range records[:n] {
+				r := &records[i]
+				args = append(args, r.ID, string(r.Type), r.At.UnixMilli(), string(r.OperatorID), string(r.EntryID), r.ConnectionID,
+					string(r.IMSI), r.SIMID, string(r.RelayID), formatAddrPort(r.Source), formatAddrPort(r.Destination),
+					int64(r.DevicePort), r.TLS, string(r.Cause), r.Failure(), int64(r.Up), int64(r.Down))
+			}
+			if _, err := c.exec(ctx, stmt, args); err != nil {
+				return err
+			}
+			records = records[n:]
+		}
+	}
+	return nil
 }
 
 func (c *sqliteConn) exec(ctx context.Context, query string, args []any) (sql.Result, error) {

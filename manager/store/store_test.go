@@ -38,8 +38,27 @@ func TestSQLiteMemory(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) manager.Store { return open(t, ":memory:") })
 }
 
+func TestSQLiteTogether(t *testing.T) {
+	storetest.RunTogether(t, func(t *testing.T) []manager.Store {
+		return []manager.Store{open(t, filepath.Join(t.TempDir(), "manager.db"))}
+	})
+}
+
 func TestPostgres(t *testing.T) {
 	server := pgtest.Start(t)
+	storetest.RunTogether(t, func(t *testing.T) []manager.Store {
+		url := server.Database(t)
+		stores := make([]manager.Store, 3)
+		for i := range stores {
+			s, err := store.Open(t.Context(), store.Config{URL: url})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { s.Close() })
+			stores[i] = s
+		}
+		return stores
+	})
 	storetest.Run(t, func(t *testing.T) manager.Store {
 		s, err := store.Open(t.Context(), store.Config{URL: server.Database(t)})
 		if err != nil {

@@ -29,6 +29,8 @@ const (
 type runner interface {
 	exec(ctx context.Context, query string, args []any) (sql.Result, error)
 	query(ctx context.Context, query string, args []any) (*sql.Rows, error)
+	// addAudit inserts audit records, but those whose ID is there.
+	addAudit(ctx context.Context, records []manager.AuditRecord) error
 }
 
 // engine is what differs between databases.
@@ -58,6 +60,7 @@ type tx struct {
 	ctx     context.Context
 	r       runner
 	changes []manager.Change
+	records []manager.AuditRecord
 }
 
 // exec runs a statement that returns no rows, and returns how many it changed.
@@ -88,12 +91,14 @@ func storable(args []any) error {
 		if n, is := a.(sql.NullString); is {
 			text, ok = n.String, true
 		}
-		if ok && (strings.IndexByte(text, 0) >= 0 || !utf8.ValidString(text)) {
+		if ok && !storableText(text) {
 			return manager.ErrBadText
 		}
 	}
 	return nil
 }
+
+func storableText(s string) bool { return strings.IndexByte(s, 0) < 0 && utf8.ValidString(s) }
 
 // row runs a statement that returns at most one row.
 func (t *tx) row(query string, args ...any) row {
@@ -122,6 +127,45 @@ func (r row) Scan(dest ...any) error {
 	return r.rows.Close()
 }
 
+// room returns manager.ErrTooMany if there are most rows of a table, named with its
+// condition. What follows in the transaction may add one: engines see to it that of
+// transactions at one time as many pass as there is room for.
+func (t *tx) room(most int, from string, args ...any) error {
+	var n int
+	if err := t.row(`SELECT COUNT(*) FROM `+from, args...).Scan(&n); err != nil {
+		return err
+	}
+	if n >= most {
+		return manager.ErrTooMany
+	}
+	return nil
+}
+
+// record adds audit records at the end of the transaction, with those of the others in
+// it. ErrBadText: none of them.
+func (t *tx) record(records ...manager.AuditRecord) error {
+	for i := range records {
+		r := &records[i]
+		for _, text := range [...]string{
+			r.ID, string(r.Type), string(r.OperatorID), string(r.EntryID), r.ConnectionID, string(r.IMSI), r.SIMID, string(r.RelayID), string(r.Cause),
+		} {
+			if !storableText(text) {
+				return manager.ErrBadText
+			}
+		}
+	}
+	t.records = together(t.records, records)
+	return nil
+}
+
+// together returns two lists as one; that is one of them where the other is empty.
+func together(a, b []manager.AuditRecord) []manager.AuditRecord {
+	if len(a) == 0 {
+		return b[:len(b):len(b)]
+	}
+	return append(a, b...)
+}
+
 // notify tells all managers on the store of c, after the commit and only if it happens.
 func (t *tx) notify(c manager.Change) { t.changes = append(t.changes, c) }
 
@@ -132,6 +176,7 @@ type job struct {
 	done    chan struct{} // closed when err is final
 	err     error
 	changes []manager.Change
+	records []manager.AuditRecord
 }
 
 // writer puts writes that come at one time into one transaction.
@@ -266,6 +311,7 @@ func (s *Store) attemptWith(ctx context.Context, batch []*job, savepoints bool) 
 	var all []manager.Change
 	err := s.engine.update(ctx, func(r runner) error {
 		all = nil
+		var records []manager.AuditRecord
 		for _, j := range batch {
 			if err := s.attemptJob(ctx, r, j, savepoints); err != nil {
 				return err
@@ -273,10 +319,16 @@ func (s *Store) attemptWith(ctx context.Context, batch []*job, savepoints bool) 
 			switch {
 			case j.err == nil:
 				all = append(all, j.changes...)
+				records = together(records, j.records)
 			case len(batch) == 1:
 				return j.err
 			case !savepoints:
 				return errJobFailed
+			}
+		}
+		if len(records) > 0 {
+			if err := r.addAudit(ctx, records); err != nil {
+				return err
 			}
 		}
 		if len(all) == 0 {
@@ -299,7 +351,7 @@ func (s *Store) attemptJob(ctx context.Context, r runner, j *job, savepoint bool
 	}
 	t := &tx{ctx: ctx, r: r}
 	j.err = j.f(t)
-	j.changes = t.changes
+	j.changes, j.records = t.changes, t.records
 	if j.err != nil && s.engine.again(j.err) {
 		return j.err // the whole transaction is lost
 	}

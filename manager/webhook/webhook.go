@@ -2,10 +2,14 @@ package webhook
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/netip"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/simreach/simreach/manager"
@@ -21,10 +25,31 @@ type Client struct {
 	transport *http.Transport
 }
 
-// New returns a Client. It follows no redirections and uses no proxy. Connections that
-// idle for 30 s are closed; the others when Run ends.
+// ErrForbidden refuses an address that operators must not reach through the manager.
+var ErrForbidden = errors.New("webhook: the address is not for web requests")
+
+// allowed is asked about every address before it is connected to, after names were looked
+// up: a name may mean another address from one time to the next. Link-local addresses have
+// what a host's owner alone shall see (cloud metadata at 169.254.169.254), and an
+// unspecified one means this host. Loopback is let through, because the testbed in one
+// process has its hosts there.
+func allowed(_, address string, _ syscall.RawConn) error {
+	a, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrForbidden, err)
+	}
+	if ip := a.Addr().Unmap(); ip.IsLinkLocalUnicast() || ip.IsUnspecified() || ip.IsMulticast() || ip.IsInterfaceLocalMulticast() {
+		return fmt.Errorf("%w: %s", ErrForbidden, ip)
+	}
+	return nil
+}
+
+// New returns a Client. It follows no redirections, uses no proxy and refuses addresses
+// with ErrForbidden. Connections that idle for 30 s are closed; the others when Run ends.
 func New() *Client {
+	dialer := &net.Dialer{Timeout: 5 * time.Second, Control: allowed}
 	t := &http.Transport{
+		DialContext:     dialer.DialContext,
 		MaxConnsPerHost: 16, MaxIdleConns: 32, MaxIdleConnsPerHost: 2, IdleConnTimeout: 30 * time.Second,
 		TLSHandshakeTimeout: 5 * time.Second, MaxResponseHeaderBytes: 32 << 10, ForceAttemptHTTP2: true,
 	}

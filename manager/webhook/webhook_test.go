@@ -2,7 +2,10 @@ package webhook_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -25,6 +28,26 @@ func start(t *testing.T) *webhook.Client {
 	t.Cleanup(func() { cancel(); wg.Wait() })
 	<-c.Ready()
 	return c
+}
+
+// Operators must not reach through the manager what only its host can.
+func TestForbiddenAddresses(t *testing.T) {
+	l, err := net.Listen("tcp4", "0.0.0.0:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &httptest.Server{Listener: l, Config: &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a request arrived") })}}
+	srv.Start()
+	defer srv.Close()
+	c := start(t)
+	for _, host := range []string{"0.0.0.0", "[::]", "[::ffff:0.0.0.0]", "169.254.169.254", "[fe80::1]", "[::ffff:169.254.169.254]", "224.0.0.1", "0"} {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		_, err := c.Do(ctx, manager.WebRequest{Method: http.MethodGet, URL: fmt.Sprintf("http://%s:%d/", host, l.Addr().(*net.TCPAddr).Port)})
+		cancel()
+		if err == nil || host != "0" && !errors.Is(err, webhook.ErrForbidden) { // "0" is a name that may not exist
+			t.Errorf("%s: %v; want %v", host, err, webhook.ErrForbidden)
+		}
+	}
 }
 
 // What an event handler says is what the server gets.

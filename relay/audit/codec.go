@@ -73,7 +73,7 @@ func parseEntry(b []byte) (t tag, r manager.AuditRecord, err error) {
 	if len(b) < 7 || crc32.Checksum(b[:len(b)-4], crc32.MakeTable(crc32.Castagnoli)) != binary.BigEndian.Uint32(b[len(b)-4:]) {
 		return 0, r, errDamaged
 	}
-	d := decoder{b: b[:len(b)-4]}
+	d := decoder{b: b[:len(b)-4], texts: string(b[:len(b)-4])}
 	t = tag(d.byte())
 	kind := int(d.byte())
 	r.TLS = d.byte() == 1
@@ -92,10 +92,12 @@ func parseEntry(b []byte) (t tag, r manager.AuditRecord, err error) {
 	return t, r, nil
 }
 
-// decoder reads from the front of b; bad says that something did not fit.
+// decoder reads from the front of b; bad says that something did not fit. Texts are
+// parts of one copy.
 type decoder struct {
-	b   []byte
-	bad bool
+	b     []byte
+	texts string // its end is that of b
+	bad   bool
 }
 
 func (d *decoder) bytes(n uint64) []byte {
@@ -136,7 +138,11 @@ func (d *decoder) varint() int64 {
 	return v
 }
 
-func (d *decoder) text() string { return string(d.bytes(d.uvarint())) }
+func (d *decoder) text() string {
+	n := len(d.bytes(d.uvarint()))
+	end := len(d.texts) - len(d.b)
+	return d.texts[end-n : end]
+}
 
 func (d *decoder) addrPort() (a netip.AddrPort) {
 	b := d.bytes(uint64(d.byte()))

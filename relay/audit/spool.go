@@ -32,7 +32,7 @@ const (
 	// and one transaction of the manager. A record that comes after a quiet time waits
 	// for neither.
 	writePause = time.Millisecond
-	givePause  = 25 * time.Millisecond
+	givePause  = 50 * time.Millisecond
 	maxPause   = 2 * time.Second
 )
 
@@ -156,14 +156,16 @@ func (s *Spool) Record(r manager.AuditRecord) {
 			r.ID = ulid.Make().String()
 		}
 	}
-	before := len(s.data)
+	before, first := len(s.data), len(s.ends) == 0
 	s.data = appendEntry(s.data, tagRecord, &r)
 	s.ends = append(s.ends, len(s.data))
 	s.notes = append(s.notes, note{r.Type, key})
 	s.pending.Add(int64(len(s.data) - before))
 	s.waiting.Add(1)
 	s.mu.Unlock()
-	signal(s.wake)
+	if first { // the writer has been told of those before it
+		signal(s.wake)
+	}
 }
 
 func signal(c chan struct{}) {

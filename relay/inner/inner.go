@@ -376,6 +376,10 @@ func (r *Relay) greet(life context.Context, c *net.TCPConn) bool {
 	default:
 		return false
 	}
+	if r.cfg.TCP.Apply(c) != nil { // it has gone
+		<-r.slots
+		return false
+	}
 	begin := time.Now()
 	var t ticket
 	var dialed time.Time // when that began

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -47,7 +48,9 @@ type ticket struct {
 // verify.
 type verifier struct {
 	control Control
+	id      string
 	parser  *jwt.Parser
+	form    atomic.Pointer[form] // of the last good ticket; nil: there was none
 
 	mu sync.Mutex // guards the rest
 	// used has the tickets that were used, by the second after which they are not
@@ -64,7 +67,7 @@ type ticketKey [16]byte
 // newVerifier remembers what rate tickets a second need.
 func newVerifier(id string, c Control, rate int) *verifier {
 	return &verifier{
-		control: c, used: map[int64]map[ticketKey]struct{}{}, limit: rate * int(rememberedFor/time.Second),
+		control: c, id: id, used: map[int64]map[ticketKey]struct{}{}, limit: rate * int(rememberedFor/time.Second),
 		parser: jwt.NewParser(
 			jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}),
 			jwt.WithIssuer(ticketIssuer), jwt.WithAudience(id),
@@ -76,35 +79,56 @@ func newVerifier(id string, c Control, rate int) *verifier {
 // for this relay and this process of it, for the device asked for, not expired and
 // not used before. Errors wrap errTicket, or are errTooMany.
 func (v *verifier) verify(req relay.Request, now time.Time) (ticket, error) {
+	t, err := v.signed(req.Ticket, now)
+	if err != nil {
+		return ticket{}, fmt.Errorf("%w: %w", errTicket, err)
+	}
+	device, err := netip.ParseAddrPort(t.device)
+	switch {
+	case err != nil || device != req.Target:
+		return ticket{}, fmt.Errorf("%w: for another device", errTicket)
+	case t.instance != v.control.Instance():
+		return ticket{}, fmt.Errorf("%w: for another instance", errTicket)
+	case t.id == "" || len(t.id) > 64:
+		return ticket{}, fmt.Errorf("%w: without id", errTicket)
+	case t.expires.Sub(t.issued) > ticketLifetime:
+		return ticket{}, fmt.Errorf("%w: lives too long", errTicket)
+	}
+	if err := v.use(t.id, t.expires.Add(clockLeeway), now); err != nil {
+		return ticket{}, err
+	}
+	return ticket{Entry: t.entry, Connection: t.connection, Device: device}, nil
+}
+
+// signed returns the claims of a ticket whose signature, type, issuer, audience and times
+// are right. What is not in the manager's own form is left to the library.
+func (v *verifier) signed(token string, now time.Time) (statement, error) {
+	if t, ok := v.plain(token, now); ok {
+		return t, nil
+	}
 	var c claims
-	tok, err := v.parser.ParseWithClaims(req.Ticket, &c, func(t *jwt.Token) (any, error) {
+	var form *form
+	tok, err := v.parser.ParseWithClaims(token, &c, func(t *jwt.Token) (any, error) {
 		id, _ := t.Header["kid"].(string)
 		key, ok := v.control.TicketKey(id)
 		if !ok || len(key) != sha256.Size {
 			return nil, fmt.Errorf("unknown key %.32q", id)
 		}
+		form = newForm(token, id, key)
 		return key, nil
 	})
-	if err != nil {
-		return ticket{}, fmt.Errorf("%w: %w", errTicket, err)
-	}
-	device, err := netip.ParseAddrPort(c.Device)
 	switch {
-	case err != nil || device != req.Target:
-		return ticket{}, fmt.Errorf("%w: for another device", errTicket)
+	case err != nil:
+		return statement{}, err
 	case tok.Header["typ"] != ticketType:
-		return ticket{}, fmt.Errorf("%w: another type", errTicket)
-	case c.Instance != v.control.Instance():
-		return ticket{}, fmt.Errorf("%w: for another instance", errTicket)
-	case c.ID == "" || len(c.ID) > 64 || c.IssuedAt == nil:
-		return ticket{}, fmt.Errorf("%w: without id or time", errTicket)
-	case c.ExpiresAt.Sub(c.IssuedAt.Time) > ticketLifetime:
-		return ticket{}, fmt.Errorf("%w: lives too long", errTicket)
+		return statement{}, errors.New("another type")
+	case c.IssuedAt == nil:
+		return statement{}, errors.New("without time")
 	}
-	if err := v.use(c.ID, c.ExpiresAt.Add(clockLeeway), now); err != nil {
-		return ticket{}, err
-	}
-	return ticket{Entry: c.Subject, Connection: c.Connection, Device: device}, nil
+	v.form.Store(form) // its header is good: the next ones have the same
+	return statement{
+		instance: c.Instance, connection: c.Connection, device: c.Device, entry: c.Subject, id: c.ID, expires: c.ExpiresAt.Time, issued: c.IssuedAt.Time,
+	}, nil
 }
 
 // use marks a ticket as used until it can no longer be valid.

@@ -112,6 +112,9 @@ var provocations = map[manager.Cause]provocation{
 	manager.CauseRevoked: {after: func(s *secure, _ net.Conn) {
 		s.command(manager.Command{Kind: manager.CommandClose, EntryID: "e1", Reason: manager.ReasonRevoked})
 	}},
+	manager.CauseDeviceLeft: {before: func(s *secure) { s.ctl.route.IMSI = "001010000000001" }, after: func(s *secure, _ net.Conn) {
+		s.command(manager.Command{Kind: manager.CommandCut, IMSI: "001010000000001", Device: s.ctl.route.Device.Addr()})
+	}},
 	manager.CauseIdle:    {config: func(c *Config) { c.IdleTimeout = 100 * time.Millisecond }, after: func(*secure, net.Conn) {}},
 	manager.CauseStopped: {after: func(s *secure, _ net.Conn) { s.stop() }},
 

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -41,6 +42,8 @@ type conn struct {
 	lapse      *time.Timer  // cuts it before its entry expires; nil: nothing does
 
 	span observe.Span // of setting it up
+
+	told atomic.Pointer[ending] // why it is cut, of a TLS client that is told so first; nil: it was not
 
 	mu    sync.Mutex // guards the rest
 	why   error      // it was cut
@@ -112,6 +115,7 @@ func (c *conn) condemn(why error) *relay.Link {
 	switch {
 	case link != nil:
 		if e, ok := errors.AsType[ending](why); ok && last != nil {
+			c.told.Store(&e) // before the client can answer by a reset
 			last(alertFor(manager.Cause(e)))
 		}
 	case reset != nil:
@@ -130,6 +134,14 @@ func (c *conn) readEarly() []byte {
 		c.early = relay.Arrived(c.from, maxEarly)
 	}
 	return c.early
+}
+
+// leads reports whether c is relayed to a device at an address. While it is set up that is
+// not known to others: the device does not answer then.
+func (c *conn) leads(imsi ident.IMSI, at netip.Addr) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.link != nil && c.imsi == imsi && c.device.Addr() == at
 }
 
 // ended returns why c was cut, if it was.
@@ -227,6 +239,9 @@ func (c *conn) finish(res relay.Result) {
 	c.port.live.Add(-1)
 	r.live.Add(-1)
 	cause := endCause(res)
+	if e := c.told.Load(); e != nil { // whatever the client made of it
+		cause = manager.Cause(*e)
+	}
 	r.tally(r.ended, cause)
 	r.metrics.ended(cause)
 	c.audit(manager.AuditClosed, time.Now(), cause, res.AToB, res.BToA)

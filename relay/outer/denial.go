@@ -21,6 +21,7 @@ const (
 	errExpired            = ending(manager.CauseExpired)
 	errRevoked            = ending(manager.CauseRevoked)
 	errStopped            = ending(manager.CauseStopped)
+	errDeviceLeft         = ending(manager.CauseDeviceLeft)
 	errDraining           = ending(manager.CauseDraining)
 	errCredentialRevoked  = ending(manager.CauseCredentialRevoked)
 	errCertificateRevoked = ending(manager.CauseCertificateRevoked)

@@ -51,15 +51,17 @@ type Asker interface {
 	Ask(q manager.ResolveRequest, traceparent string, deadline time.Time, answer func(manager.Route, error))
 }
 
-// askOnWorkers makes a Resolver an Asker.
+// askOnWorkers makes a Resolver an Asker. Its answers end with life: of a relay that has
+// stopped nobody waits for them.
 type askOnWorkers struct {
 	Resolver
 	workers *workers.Group
+	life    context.Context
 }
 
 func (a askOnWorkers) Ask(q manager.ResolveRequest, traceparent string, deadline time.Time, answer func(manager.Route, error)) {
 	a.workers.Go(func() {
-		ctx, cancel := context.WithDeadline(observe.Join(context.Background(), traceparent), deadline)
+		ctx, cancel := context.WithDeadline(observe.Join(a.life, traceparent), deadline)
 		defer cancel()
 		answer(a.Resolve(ctx, q))
 	})

@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
+	"github.com/simreach/simreach/internal/ident"
 	"github.com/simreach/simreach/manager"
 	"github.com/simreach/simreach/relay/ports"
 )
@@ -26,6 +28,8 @@ type loop struct {
 	expiries expiries
 	unopened unopened
 	synced   bool
+	// devices are the open entries by device; of the empty IMSI, those for several.
+	devices map[ident.IMSI]map[*port]struct{}
 	// drained is closed when the ports have taken the last connection; nil before
 	// drain was called.
 	drained chan struct{}
@@ -170,6 +174,8 @@ func (l *loop) apply(life context.Context, c manager.Command) {
 		return
 	case manager.CommandDrain:
 		l.drain(life, drainByCommand)
+	case manager.CommandCut:
+		l.cutDevice(c.IMSI, c.Device)
 	}
 	l.deps.Control.Acknowledge(ack)
 }
@@ -215,7 +221,30 @@ func (l *loop) open(life context.Context, o manager.Opening) error {
 	l.entries[o.EntryID] = p
 	l.mu.Unlock()
 	heap.Push(&l.expiries, o)
+	if l.devices == nil {
+		l.devices = map[ident.IMSI]map[*port]struct{}{}
+	}
+	if l.devices[o.IMSI] == nil {
+		l.devices[o.IMSI] = map[*port]struct{}{}
+	}
+	l.devices[o.IMSI][p] = struct{}{}
 	return nil
+}
+
+// cutDevice cuts the connections to a device that has left an address.
+func (l *loop) cutDevice(imsi ident.IMSI, at netip.Addr) {
+	var gone []*conn
+	for _, of := range []ident.IMSI{imsi, ""} {
+		for p := range l.devices[of] {
+			cs, _ := p.list()
+			for _, c := range cs {
+				if c.leads(imsi, at) {
+					gone = append(gone, c)
+				}
+			}
+		}
+	}
+	cutAll(gone, errDeviceLeft)
 }
 
 // close closes the port and cuts its connections, without waiting for them.
@@ -227,6 +256,10 @@ func (l *loop) close(p *port, why error) {
 	delete(l.entries, p.opening.EntryID)
 	l.closing[p] = struct{}{}
 	l.mu.Unlock()
+	of := p.opening.IMSI
+	if delete(l.devices[of], p); len(l.devices[of]) == 0 {
+		delete(l.devices, of)
+	}
 	l.tasks.Go(func() {
 		p.close(why)
 		<-p.gone

@@ -129,6 +129,12 @@ func (r *Relay) serveMany(ctx context.Context, c *conn, client relay.Conn, begin
 		return
 	}
 	defer release()
+	// Those of single devices only narrow these.
+	if err := c.allowed(c.port.opening.Ranges); err != nil && len(c.port.opening.Ranges) > 0 {
+		release()
+		fail(alertFirst, err)
+		return
+	}
 	cred, gen, err := r.credential(ctx, c)
 	if err != nil {
 		release()

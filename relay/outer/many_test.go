@@ -129,6 +129,27 @@ func TestManyExpiry(t *testing.T) {
 	s.expectAudit("revoked", manager.AuditClosed)
 }
 
+// Who is in none of the entry's ranges is told so before a handshake.
+func TestManySourceDenied(t *testing.T) {
+	s := startTLS(t, nil)
+	a := s.open(func(o *manager.Opening) {
+		o.Many, o.Ranges = true, []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+	})
+	if _, err := dialTLSOnly(t, a, s.config()); err == nil {
+		t.Error("a client that is in none of the ranges finishes its handshake")
+	}
+	for _, r := range s.expectAudit("source-denied", manager.AuditAccess, manager.AuditDenied, manager.AuditClosed) {
+		if r.Type == manager.AuditDenied && r.Failure() != true {
+			t.Errorf("record %+v; want a failure", r)
+		}
+	}
+	s.ctl.mu.Lock()
+	defer s.ctl.mu.Unlock()
+	if len(s.ctl.asked) != 0 {
+		t.Errorf("the manager was asked %+v; want nothing", s.ctl.asked)
+	}
+}
+
 // A connection that never had a stream is in the audit log itself.
 func TestManyWithoutStreams(t *testing.T) {
 	s := startTLS(t, nil)

@@ -1,6 +1,7 @@
 package outer
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -43,6 +44,7 @@ type Relay struct {
 	buffers     *sync.Pool // of wires
 
 	setups *workers.Group // set connections up
+	giveUp func()         // has those end that ask for nobody any more
 	tasks  sync.WaitGroup // pending acknowledgements, cuts
 	conns  sync.WaitGroup // connections in any state
 
@@ -76,7 +78,7 @@ func New(cfg Config, d Deps) (*Relay, error) {
 	r := &Relay{
 		cfg: cfg, log: d.Log.With("nf", "relay-outer", "relay", cfg.ID), deps: d,
 		ready: make(chan struct{}), slots: make(chan struct{}, cfg.MaxHandshakes),
-		buffers: &sync.Pool{}, setups: workers.New(), sources: newSources(cfg.SourceRate, cfg.SourceBurst), credentials: newCredentials(d.Resolver),
+		buffers: &sync.Pool{}, setups: workers.New(), giveUp: func() {}, sources: newSources(cfg.SourceRate, cfg.SourceBurst), credentials: newCredentials(d.Resolver),
 		entries: map[manager.EntryID]*port{}, closing: map[*port]struct{}{}, denied: map[string]uint64{}, ended: map[string]uint64{},
 	}
 	if r.relayer, err = relay.NewRelayer(relay.Config{IdleTimeout: cfg.IdleTimeout}); err != nil {
@@ -88,7 +90,9 @@ func New(cfg Config, d Deps) (*Relay, error) {
 	if a, ok := d.Resolver.(Asker); ok {
 		r.asker = a
 	} else {
-		r.asker = askOnWorkers{d.Resolver, r.setups}
+		var life context.Context
+		life, r.giveUp = context.WithCancel(context.Background())
+		r.asker = askOnWorkers{d.Resolver, r.setups, life}
 	}
 	if d.Certificate != nil {
 		r.server = newTLSServer(d.Certificate)

@@ -201,19 +201,15 @@ func (x *reaching) again(err error) {
 		x.ask(x.ctx, x.steps, x.target, answered)
 		return
 	}
-	timer := time.AfterFunc(pause, func() {
+	if !x.steps.begin(func() { x.done(endpoint{}, err) }) {
+		x.done(endpoint{}, err)
+		return
+	}
+	time.AfterFunc(pause, func() { // not before begin: it may be due at once
 		if x.steps.end() {
 			x.ask(x.ctx, x.steps, x.target, answered)
 		}
 	})
-	waits := x.steps.begin(func() {
-		timer.Stop()
-		x.done(endpoint{}, err)
-	})
-	if !waits {
-		timer.Stop()
-		x.done(endpoint{}, err)
-	}
 }
 
 // reach is reaching for who can wait. target is as in manager.ResolveRequest.

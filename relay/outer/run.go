@@ -66,6 +66,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	stopReceiving()
 	stopServices()
 	r.tasks.Wait()
+	r.giveUp()
 	r.setups.Close()
 	wg.Wait()
 	if err != nil && ctx.Err() == nil {

@@ -109,7 +109,8 @@ func (s *setup) resolved(route manager.Route, err error) {
 // secure has the client speak TLS. It waits.
 func (s *setup) secure() {
 	r := s.relay
-	if !s.steps.begin(func() { relay.Abort(s.client) }) {
+	raw := s.client // which changes below
+	if !s.steps.begin(func() { relay.Abort(raw) }) {
 		s.fail(nil)
 		return
 	}

@@ -82,6 +82,28 @@ func testAuditOnce(t *testing.T, s manager.Store) {
 	if err := s.AddAudit(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
+	// Text that cannot be kept is refused, and takes no other writer's records along.
+	wg.Go(func() {
+		bad := auditRecord("bad", t0)
+		bad.ConnectionID = "\x00"
+		if err := s.AddAudit(t.Context(), []manager.AuditRecord{auditRecord("beside", t0), bad}); !errors.Is(err, manager.ErrBadText) {
+			t.Errorf("text that cannot be kept: %v; want %v", err, manager.ErrBadText)
+		}
+	})
+	// More than one statement takes, with some of them twice.
+	var many []manager.AuditRecord
+	for i := range 9000 {
+		r := auditRecord(fmt.Sprintf("m%05d", i/2), t0)
+		r.OperatorID = "OP0000000009"
+		many = append(many, r)
+	}
+	if err := s.AddAudit(t.Context(), many); err != nil {
+		t.Fatal(err)
+	}
+	wg.Wait()
+	if n := len(audit(t, s, manager.AuditQuery{OperatorID: "OP0000000009"})); n != len(many)/2 {
+		t.Errorf("%d records of many; want one of each, %d", n, len(many)/2)
+	}
 	got := audit(t, s, manager.AuditQuery{})
 	if len(got) != len(all) {
 		t.Fatalf("%d records, want %d", len(got), len(all))
@@ -154,7 +176,7 @@ func testContracts(t *testing.T, s manager.Store) {
 
 func testCredentials(t *testing.T, s manager.Store) {
 	want := manager.Credential{ID: "c1", OperatorID: op, Name: "ä", CA: []byte{0, 1, 255}, PublicKey: []byte{7}, Created: t0, RevokedSerials: []string{}}
-	if err := s.AddCredential(t.Context(), want); err != nil {
+	if err := s.AddCredential(t.Context(), want, 9); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := s.Credential(t.Context(), "c1"); err != nil || cmp.Diff(want, got) != "" {
@@ -180,7 +202,7 @@ func testCredentials(t *testing.T, s manager.Store) {
 	}
 	second := want
 	second.ID = "c2"
-	if err := s.AddCredential(t.Context(), second); err != nil {
+	if err := s.AddCredential(t.Context(), second, 9); err != nil {
 		t.Fatal(err)
 	}
 	if cs, err := s.Credentials(t.Context(), manager.CredentialQuery{OperatorID: op, After: "c1", Limit: 5}); err != nil || len(cs) != 1 || cmp.Diff(second, cs[0]) != "" {

@@ -117,7 +117,7 @@ func imsis(sims []manager.SIM) string {
 func testSearch(t *testing.T, s manager.Store) {
 	ctx := t.Context()
 	g := manager.Group{ID: "g-1", OperatorID: op, Tags: map[string]string{"name": "Fleet West"}, Created: t0, Modified: t0}
-	if err := s.AddGroup(ctx, g); err != nil {
+	if err := s.AddGroup(ctx, g, 9); err != nil {
 		t.Fatal(err)
 	}
 	seed(t, s,
@@ -434,7 +434,7 @@ func testGroups(t *testing.T, s manager.Store) {
 	for _, id := range []string{"g1", "g2"} {
 		g := manager.Group{ID: manager.GroupID(id), OperatorID: op, Tags: map[string]string{"name": id}, Created: t0, Modified: t0,
 			Configuration: map[string]map[string]json.RawMessage{"SoracomAir": {"userdata": json.RawMessage(`"x"`)}}}
-		if err := s.AddGroup(ctx, g); err != nil {
+		if err := s.AddGroup(ctx, g, 9); err != nil {
 			t.Fatal(err)
 		}
 		got, err := s.Group(ctx, g.ID)
@@ -492,7 +492,7 @@ func testFire(t *testing.T, s manager.Store) {
 	if fire(time.Minute, "e1") || !fire(time.Minute, "e2") {
 		t.Error("after the rest: want the same event to fire no more, and another to fire")
 	}
-	if err := s.PutHandler(ctx, handler("h1")); err != nil {
+	if err := s.PutHandler(ctx, handler("h1"), 10); err != nil {
 		t.Fatal(err)
 	}
 	var wg sync.WaitGroup

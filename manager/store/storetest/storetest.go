@@ -287,6 +287,19 @@ func testQuarantine(t *testing.T, s manager.Store) {
 	if err := s.CreateEntry(ctx, at("E", 2*time.Minute)); !errors.Is(err, manager.ErrAddressTaken) {
 		t.Errorf("in the second quarantine: %v; want ErrAddressTaken", err)
 	}
+	// What is over is forgotten when told to, and not before, whether or not any entry
+	// ever expires.
+	create(t, s, entry("F", 40002))
+	ok(t, s.DeleteEntry(ctx, "F", t0.Add(2*time.Minute)))
+	for _, c := range []struct {
+		at   time.Duration
+		want int
+	}{{2*time.Minute - time.Millisecond, 0}, {2 * time.Minute, 1}, {2 * time.Minute, 0}, {time.Hour, 1}, {time.Hour, 0}} {
+		n, err := s.PurgeQuarantine(ctx, t0.Add(c.at), 1)
+		if err != nil || n != c.want {
+			t.Errorf("PurgeQuarantine at %s = %d, %v; want %d", c.at, n, err, c.want)
+		}
+	}
 }
 
 func testLists(t *testing.T, s manager.Store) {

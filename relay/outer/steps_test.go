@@ -1,0 +1,527 @@
+package outer
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/simreach/simreach/manager"
+	"github.com/simreach/simreach/relay"
+)
+
+// asker is a control that is asked without a goroutine that waits.
+type asker struct {
+	*control
+
+	mu      sync.Mutex // guards the rest
+	held    bool       // answers wait
+	waiting []func()
+}
+
+func (a *asker) Ask(q manager.ResolveRequest, _ string, _ time.Time, answer func(manager.Route, error)) {
+	route, err := a.Resolve(context.Background(), q)
+	a.mu.Lock()
+	if a.held {
+		a.waiting = append(a.waiting, func() { answer(route, err) })
+		a.mu.Unlock()
+		return
+	}
+	a.mu.Unlock()
+	answer(route, err)
+}
+
+// answerAll gives the answers that wait.
+func (a *asker) answerAll() {
+	a.mu.Lock()
+	waiting := a.waiting
+	a.waiting = nil
+	a.mu.Unlock()
+	for _, f := range waiting {
+		f()
+	}
+}
+
+// slow is a Resolver whose Credential waits.
+type slow struct {
+	*control
+	hold chan struct{}
+}
+
+func (s slow) Credential(ctx context.Context, id manager.CredentialID) (manager.Credential, error) {
+	select {
+	case <-s.hold:
+		return s.control.Credential(ctx, id)
+	case <-ctx.Done():
+		return manager.Credential{}, ctx.Err()
+	}
+}
+
+// silentAddress is one that does not answer: its listener's queue is full.
+func silentAddress(t *testing.T) netip.AddrPort {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	raw, err := l.(*net.TCPListener).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := raw.Control(func(fd uintptr) { err = syscall.Listen(int(fd), 0) }); err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().(*net.TCPAddr).AddrPort()
+	for range 4 {
+		c, err := net.DialTimeout("tcp", addr.String(), 100*time.Millisecond)
+		if err != nil {
+			return addr
+		}
+		t.Cleanup(func() { c.Close() })
+	}
+	t.Fatal("a listener with a full queue still answers")
+	return addr
+}
+
+// scene is a relay one of whose connections is at a certain step.
+type scene struct {
+	*secure
+	asker *asker // nil: it has a plain Resolver
+	entry netip.AddrPort
+	tls   bool
+}
+
+// askers are the two ways to ask a manager.
+var askers = []string{"with an Asker", "with a Resolver"}
+
+func startScene(t *testing.T, way string, withTLS bool, change func(*scene, *Config, *Deps)) *scene {
+	t.Helper()
+	sc := &scene{tls: withTLS}
+	sc.secure = startTLS(t, func(c *Config, d *Deps) {
+		if ctl := d.Resolver.(*control); way == askers[0] {
+			sc.asker = &asker{control: ctl}
+			d.Resolver = sc.asker
+		}
+		c.ResolveTimeout, c.DeviceTimeout, c.HandshakeTimeout = patience, patience, patience
+		if change != nil {
+			change(sc, c, d)
+		}
+	})
+	return sc
+}
+
+// listen opens the entry for a time.
+func (sc *scene) listen(life time.Duration) {
+	sc.entry = sc.open(func(o *manager.Opening) {
+		o.TLS, o.Expires = sc.tls, time.Now().Add(life)
+	})
+}
+
+// hold has the manager not answer until the test says so.
+func (sc *scene) hold() (release func()) {
+	if a := sc.asker; a != nil {
+		a.mu.Lock()
+		a.held = true
+		a.mu.Unlock()
+		return a.answerAll
+	}
+	hold := make(chan struct{})
+	sc.ctl.change(func(c *control) { c.hold = hold })
+	return sync.OnceFunc(func() { close(hold) })
+}
+
+// asked waits until the manager has been asked n times.
+func (sc *scene) asked(n int) {
+	sc.t.Helper()
+	eventually(sc.t, fmt.Sprintf("the manager is asked %d times", n), func() bool {
+		sc.ctl.mu.Lock()
+		defer sc.ctl.mu.Unlock()
+		return len(sc.ctl.asked) >= n
+	})
+}
+
+// connect is a client. What it is told comes when it is.
+func (sc *scene) connect() <-chan error {
+	sc.t.Helper()
+	told := make(chan error, 1)
+	raw, err := net.Dial("tcp", sc.entry.String())
+	if err != nil { // it may be over already
+		told <- err
+		return told
+	}
+	raw.SetDeadline(time.Now().Add(patience))
+	go func() {
+		defer raw.Close()
+		var c net.Conn = raw
+		if sc.tls {
+			c = tls.Client(raw, sc.config())
+		}
+		_, err := c.Read(make([]byte, 1)) // with TLS, the handshake
+		told <- err
+	}()
+	return told
+}
+
+// signalInner is an inner relay that signals each request and then does as it is told.
+func signalInner(t *testing.T, answer func(c net.Conn, n int)) (netip.AddrPort, <-chan int) {
+	requests := make(chan int, 1000)
+	var n atomic.Int32
+	return fakeListener(t, func(c net.Conn) {
+		defer c.Close()
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if _, err := relay.ReadRequest(ctx, c); err == nil {
+			n := int(n.Add(1))
+			if answer != nil {
+				answer(c, n)
+			}
+			requests <- n
+		}
+		c.SetDeadline(time.Now().Add(patience))
+		io.Copy(io.Discard, c) // until it is told that nobody wants the device
+	}), requests
+}
+
+func refuseTicket(c net.Conn, _ int) {
+	_ = relay.Refuse(context.Background(), c, relay.TicketInvalid)
+}
+
+// A connection may be cut at every step of setting it up, for any reason. Its client is told
+// at once, it is in the audit log once, and nothing of it stays.
+func TestCutAtEveryStep(t *testing.T) {
+	type step struct {
+		name string
+		// change prepares the scene; at waits until its client is at the step.
+		change func(*scene, *Config, *Deps)
+		at     func(*scene) (after func())
+		told   map[bool]string // with TLS or without; nothing: it does not happen
+	}
+	var release func()
+	var requests <-chan int
+	reset := "reset"
+	// alerted is of TLS clients, as a function of the cause.
+	const alerted = "alert"
+	steps := []step{
+		{"asking", nil, func(sc *scene) func() {
+			sc.asked(1)
+			return release // the answer comes late
+		}, map[bool]string{false: reset, true: alerted}},
+		{"asking in vain", nil, func(sc *scene) func() { sc.asked(1); return nil }, map[bool]string{false: reset, true: alerted}},
+		{"connecting", func(sc *scene, _ *Config, _ *Deps) {}, func(sc *scene) func() { sc.asked(1); return nil }, map[bool]string{false: reset}},
+		{"waiting for the inner relay", nil, func(sc *scene) func() { <-requests; return nil }, map[bool]string{false: reset, true: alerted}},
+		{"in the pause", nil, func(sc *scene) func() {
+			for range 3 { // the third is followed by the longest pause
+				<-requests
+			}
+			return nil
+		}, map[bool]string{false: reset, true: alerted}},
+	}
+	ends := []struct {
+		name  string
+		cause manager.Cause
+		alert string
+		life  time.Duration
+		end   func(*scene)
+	}{
+		{"revoked", manager.CauseRevoked, "access_denied", patience, func(sc *scene) {
+			sc.command(manager.Command{Kind: manager.CommandClose, EntryID: "e1", Reason: manager.ReasonRevoked})
+		}},
+		{"expired by command", manager.CauseExpired, "access_denied", patience, func(sc *scene) {
+			sc.command(manager.Command{Kind: manager.CommandClose, EntryID: "e1", Reason: manager.ReasonExpired})
+		}},
+		{"not in a snapshot", manager.CauseRevoked, "access_denied", patience, func(sc *scene) { sc.snapshot() }},
+		{"expired", manager.CauseExpired, "access_denied", 500 * time.Millisecond, nil},
+		{"stopped", manager.CauseStopped, "internal_error", patience, func(sc *scene) { sc.stop() }},
+	}
+	for _, way := range askers {
+		for _, st := range steps {
+			for withTLS, told := range st.told {
+				for _, e := range ends {
+					if e.end == nil && st.name == "in the pause" {
+						continue // that would be luck
+					}
+					t.Run(fmt.Sprintf("%s %s %s, TLS %t", way, st.name, e.name, withTLS), func(t *testing.T) {
+						want := told
+						if want == alerted {
+							want = e.alert
+						}
+						sc := startScene(t, way, withTLS, st.change)
+						var late func()
+						switch st.name {
+						case "asking", "asking in vain":
+							release = sc.hold()
+							defer release()
+						case "connecting":
+							sc.ctl.route.Inner = silentAddress(t)
+						case "waiting for the inner relay":
+							sc.ctl.route.Inner, requests = signalInner(t, nil)
+						case "in the pause":
+							sc.ctl.route.Inner, requests = signalInner(t, refuseTicket)
+						}
+						sc.listen(e.life)
+						expires := time.Now().Add(e.life)
+						told := sc.connect()
+						late = st.at(sc)
+						begin := time.Now()
+						var ending sync.WaitGroup
+						if e.end != nil {
+							ending.Go(func() { e.end(sc) })
+						} else {
+							begin = expires
+						}
+						err := <-told
+						if took := time.Since(begin); took > maxLate() {
+							t.Errorf("the client was told %s later", took)
+						}
+						if got := seen(err); got != want {
+							t.Errorf("the client saw %s; want %s", got, want)
+						}
+						ending.Wait()
+						if took := time.Since(begin); took > 2*time.Second+maxLate() {
+							t.Errorf("it was over %s later", took)
+						}
+						if late != nil {
+							late()
+						}
+						sc.expectAudit(e.cause, manager.AuditAccess, manager.AuditDenied, manager.AuditClosed)
+						begin = time.Now()
+						sc.stop()
+						if took := time.Since(begin); took > 2*time.Second+maxLate() {
+							t.Errorf("Run went on for %s", took)
+						}
+						sc.nothingLeft()
+						asked := len(sc.ctl.asked)
+						if st.name != "in the pause" && asked != 1 || asked > 3 {
+							t.Errorf("the manager was asked %d times", asked)
+						}
+					})
+				}
+			}
+		}
+	}
+}
+
+// nothingLeft checks what a relay that has ended has left.
+func (sc *scene) nothingLeft() {
+	sc.t.Helper()
+	if all, live, slots := sc.all.Load(), sc.live.Load(), len(sc.slots); all != 0 || live != 0 || slots != 0 {
+		sc.t.Errorf("%d connections, %d of them live, %d handshakes", all, live, slots)
+	}
+	sc.ctl.mu.Lock()
+	defer sc.ctl.mu.Unlock()
+	for _, r := range sc.ctl.records {
+		sc.t.Errorf("one record too many: %+v", r)
+	}
+}
+
+// The same while the client is to speak TLS: it is reset, for want of keys.
+func TestCutInHandshake(t *testing.T) {
+	for _, way := range append(askers, "waiting for the credential") {
+		for _, says := range []string{"", "\x16\x03\x01\x00"} {
+			for name, e := range map[manager.Cause]func(*scene){
+				manager.CauseRevoked: func(sc *scene) {
+					sc.command(manager.Command{Kind: manager.CommandClose, EntryID: "e1", Reason: manager.ReasonRevoked})
+				},
+				manager.CauseStopped: func(sc *scene) { sc.stop() },
+			} {
+				t.Run(fmt.Sprintf("%s %s %q", way, name, says), func(t *testing.T) {
+					sc := startScene(t, way, true, func(_ *scene, _ *Config, d *Deps) {
+						if ctl, ok := d.Resolver.(*control); ok && way != askers[1] {
+							d.Resolver = slow{ctl, make(chan struct{})}
+						}
+					})
+					sc.entry = sc.open(func(o *manager.Opening) {
+						if way == "waiting for the credential" {
+							o.CredentialID = "cr1"
+						}
+					})
+					c := dial(t, sc.entry)
+					io.WriteString(c, says)
+					sc.asked(1)
+					begin := time.Now()
+					var ending sync.WaitGroup
+					ending.Go(func() { e(sc) })
+					_, err := c.Read(make([]byte, 1))
+					if got, took := seen(err), time.Since(begin); got != "reset" && got != "let in" || took > maxLate() {
+						t.Errorf("the client saw %s after %s; want a reset", got, took)
+					}
+					c.Close()
+					ending.Wait()
+					if took := time.Since(begin); took > 2*time.Second+maxLate() {
+						t.Errorf("it was over %s later", took)
+					}
+					sc.expectAudit(name, manager.AuditAccess, manager.AuditDenied, manager.AuditClosed)
+					sc.stop()
+					sc.nothingLeft()
+				})
+			}
+		}
+	}
+}
+
+// An end meets every moment of setting up, again and again: each connection is in the audit
+// log once, whichever of the two was first.
+func TestCutsMeetEverything(t *testing.T) {
+	for _, way := range askers {
+		for _, withTLS := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, TLS %t", way, withTLS), func(t *testing.T) {
+				sc := startScene(t, way, withTLS, nil)
+				rounds := 150
+				if withTLS {
+					rounds = 100
+				}
+				a := freePort(t)
+				sc.snapshot()
+				var longest time.Duration
+				for i := range rounds {
+					id := manager.EntryID(fmt.Sprintf("e%d", i))
+					sc.ctl.change(func(c *control) { c.route.EntryID = id })
+					o := opening(id, a, time.Minute)
+					o.TLS = withTLS
+					if ack := sc.command(manager.Command{Kind: manager.CommandOpen, Openings: []manager.Opening{o}}); len(ack.Failures) != 0 {
+						t.Fatalf("%+v", ack)
+					}
+					sc.entry = a
+					begin := time.Now()
+					told := sc.connect()
+					if i%10 == 9 && i < rounds/2 { // how long one takes that is let be
+						eventually(t, "it is relayed", func() bool { return sc.Status().Live == 1 })
+						longest = max(longest, time.Since(begin))
+					} else if longest > 0 {
+						moment := time.NewTimer(longest * time.Duration(i%20) / 16)
+						<-moment.C
+					}
+					sc.command(manager.Command{Kind: manager.CommandClose, EntryID: id, Reason: manager.ReasonRevoked})
+					if err := <-told; err == nil {
+						t.Fatal("the client is let be")
+					}
+				}
+				sc.stop()
+				all := map[string][]manager.AuditType{}
+				for _, r := range sc.ctl.records {
+					all[r.ConnectionID] = append(all[r.ConnectionID], r.Type)
+					if r.Type == manager.AuditClosed && r.Cause != manager.CauseRevoked {
+						t.Errorf("%s of %s: %s; want it revoked", r.Type, r.EntryID, r.Cause)
+					}
+				}
+				outcomes := map[manager.AuditType]int{}
+				for id, types := range all {
+					if len(types) != 3 || types[0] != manager.AuditAccess || types[2] != manager.AuditClosed {
+						t.Errorf("connection %s: %v", id, types)
+						continue
+					}
+					outcomes[types[1]]++
+				}
+				t.Logf("%d connections of %d were accepted: %v, one takes %s", len(all), rounds, outcomes, longest)
+				sc.ctl.records = nil
+				sc.nothingLeft()
+			})
+		}
+	}
+}
+
+// A credential that is revoked while its client is on its way to the device does not let it
+// in.
+func TestCredentialRevokedWhileReaching(t *testing.T) {
+	for _, way := range askers {
+		sc := startScene(t, way, true, nil)
+		answer := make(chan struct{})
+		var requests <-chan int
+		sc.ctl.route.Inner, requests = signalInner(t, func(c net.Conn, _ int) {
+			go func() { <-answer; io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n") }()
+		})
+		sc.entry = sc.open(withCredential)
+		raw := dial(t, sc.entry)
+		c := tls.Client(raw, sc.config(sc.clients.issue("ecdsa", 9, nil)))
+		if err := c.Handshake(); err != nil {
+			t.Fatal(err)
+		}
+		<-requests
+		sc.ctl.change(func(ctl *control) {
+			cred := ctl.credentials["cr1"]
+			cred.RevokedSerials = []string{"9"}
+			ctl.credentials["cr1"] = cred
+		})
+		sc.command(manager.Command{Kind: manager.CommandCredential, CredentialID: "cr1"})
+		begin := time.Now()
+		close(answer)
+		_, err := c.Read(make([]byte, 1))
+		if got, took := seen(err), time.Since(begin); got != "certificate_revoked" || took > maxLate() {
+			t.Errorf("%s: the client saw %s after %s; want certificate_revoked", way, got, took)
+		}
+		raw.Close()
+		sc.expectAudit("certificate-revoked", manager.AuditAccess, manager.AuditDenied, manager.AuditClosed)
+		sc.stop()
+		sc.nothingLeft()
+	}
+}
+
+// An inner relay whose tickets are never good is asked as often as it is worth, and the
+// client told then.
+func TestAskingAgain(t *testing.T) {
+	for _, way := range askers {
+		sc := startScene(t, way, false, nil)
+		var requests <-chan int
+		sc.ctl.route.Inner, requests = signalInner(t, refuseTicket)
+		sc.listen(patience)
+		if got := seen(<-sc.connect()); got != "reset" {
+			t.Errorf("%s: the client saw %s; want a reset", way, got)
+		}
+		sc.expectAudit("ticket-invalid", manager.AuditAccess, manager.AuditDenied, manager.AuditClosed)
+		if n, want := len(requests), len(askAgain)+1; n != want || len(sc.ctl.asked) != want {
+			t.Errorf("%s: %d requests, the manager was asked %d times; want %d", way, n, len(sc.ctl.asked), want)
+		}
+		sc.stop()
+		sc.nothingLeft()
+	}
+}
+
+// Nothing of connections that were cut at any step stays open.
+func TestStepsLeaveNoDescriptor(t *testing.T) {
+	sc := startScene(t, askers[0], false, nil)
+	silent := silentAddress(t)
+	waiting, requests := signalInner(t, nil)
+	good := sc.ctl.route.Inner
+	a := freePort(t)
+	sc.snapshot()
+	var base int
+	for i := range 60 {
+		id := manager.EntryID(fmt.Sprintf("e%d", i))
+		sc.ctl.change(func(c *control) {
+			c.route.EntryID, c.route.Inner = id, []netip.AddrPort{silent, waiting, good, netip.MustParseAddrPort("127.0.0.1:1")}[i%4]
+		})
+		sc.command(manager.Command{Kind: manager.CommandOpen, Openings: []manager.Opening{opening(id, a, time.Minute)}})
+		sc.entry = a
+		told := sc.connect()
+		switch i % 4 {
+		case 0:
+			sc.asked(1)
+		case 1:
+			<-requests
+		case 2:
+			eventually(t, "it is relayed", func() bool { return sc.Status().Live == 1 })
+		}
+		sc.command(manager.Command{Kind: manager.CommandClose, EntryID: id, Reason: manager.ReasonRevoked})
+		if err := <-told; !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("the client: %v; want a reset", err)
+		}
+		sc.ctl.change(func(c *control) { c.asked, c.records = nil, nil })
+		if i == 9 {
+			base = descriptors(t)
+		}
+	}
+	eventually(t, "all descriptors are back", func() bool { return descriptors(t) <= base+2 }) // those of the test's inner relay may come later
+	if !slices.IsSorted(askAgain[:]) {
+		t.Error("the pauses do not grow")
+	}
+}

@@ -1,0 +1,259 @@
+package relay
+
+import (
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// world is what the connections of TestTasksOfAllKinds meet.
+type world struct {
+	*tasks
+	seed    uint64
+	inner   netip.AddrPort
+	device  netip.AddrPort
+	silent  netip.AddrPort
+	nobody  netip.AddrPort
+	pending sync.WaitGroup // owners that have not been told
+	counts  [4]atomic.Int64
+}
+
+var errRandom = errors.New("by chance")
+
+// serve accepts until the listener is closed.
+func serve(l net.Listener, wg *sync.WaitGroup, f func(c *net.TCPConn, n uint64)) {
+	wg.Go(func() {
+		for n := uint64(0); ; n++ {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			f(c.(*net.TCPConn), n)
+		}
+	})
+}
+
+// sometime calls f a little later, or at once.
+func sometime(r *rand.Rand, f func()) {
+	if d := time.Duration(r.IntN(4000)-1000) * time.Microsecond; d > 0 {
+		time.AfterFunc(d, f)
+		return
+	}
+	f()
+}
+
+// greetOne is an inner relay with moods.
+func (w *world) greetOne(c *net.TCPConn, n uint64) {
+	r := rand.New(rand.NewPCG(w.seed, n))
+	if r.IntN(20) == 0 {
+		Abort(c)
+		return
+	}
+	mood, told, timeout := r.IntN(12), w.once("Greet"), time.Duration(1+r.IntN(60))*time.Millisecond
+	w.pending.Add(1)
+	link := w.Greet(c, Greeting{
+		Timeout: time.Second, DialTimeout: timeout,
+		Requested: func(Request) (netip.AddrPort, Refusal) {
+			switch mood {
+			case 0:
+				return netip.AddrPort{}, TicketInvalid
+			case 1:
+				return w.silent, ""
+			case 2:
+				return w.nobody, ""
+			}
+			return w.device, ""
+		},
+		Ended: func(outer, device *Socket, why Refusal, _ error) {
+			told()
+			defer w.pending.Done()
+			switch {
+			case why != "":
+				return
+			case mood == 3:
+				outer.Abort()
+				device.Abort()
+				return
+			}
+			told := w.once("inner Join")
+			w.pending.Add(1)
+			link := w.Join(outer, device, 0, nil, func(Result) { told(); w.pending.Done() })
+			if mood == 4 {
+				link.Cut(errRandom)
+			}
+		},
+	})
+	if mood == 5 {
+		sometime(r, func() { link.Cut(errRandom) })
+	}
+}
+
+// callOne is an outer relay with a client.
+func (w *world) callOne(t *testing.T, n uint64) {
+	r := rand.New(rand.NewPCG(w.seed, n|1<<32))
+	early := make([]byte, r.IntN(2)*r.IntN(20_000))
+	told := w.once("Call")
+	answers := make(chan answer, 2)
+	w.pending.Add(1)
+	link := w.Call(Call{
+		To: w.inner, Request: Request{Target: w.device, Ticket: "t"}, Timeout: time.Duration(1+r.IntN(120)) * time.Millisecond,
+		Early:    func() []byte { return early },
+		Answered: func(d *Socket, asked bool, err error) { told(); answers <- answer{d, asked, err}; w.pending.Done() },
+	})
+	mood := r.IntN(10)
+	if mood == 0 {
+		link.Cut(errRandom)
+	}
+	link.Begin()
+	if mood == 1 {
+		sometime(r, func() { link.Cut(errRandom) })
+	}
+	a := next(t, "an answer", answers)
+	if a.err != nil {
+		_, refused := errors.AsType[Refusal](a.err)
+		switch {
+		case refused:
+			w.counts[1].Add(1)
+		case errors.Is(a.err, errRandom) && mood <= 1, errors.Is(a.err, os.ErrDeadlineExceeded):
+			w.counts[2].Add(1)
+		default: // the inner relay was cut, or in a mood
+			w.counts[3].Add(1)
+		}
+		return
+	}
+	w.counts[0].Add(1)
+	if mood == 2 {
+		a.device.Abort()
+		return
+	}
+	near, client := tcpPair(t)
+	defer client.Close()
+	s, ok := NewSocket(near)
+	if !ok {
+		t.Error("no descriptor")
+		a.device.Abort()
+		return
+	}
+	told = w.once("outer Join")
+	w.pending.Add(1)
+	outer := w.Join(s, a.device, len(early), nil, func(Result) { told(); w.pending.Done() })
+	client.SetDeadline(time.Now().Add(soon))
+	switch mood {
+	case 3:
+		sometime(r, func() { outer.Cut(errRandom) })
+	case 4:
+		Abort(client)
+		return
+	}
+	sent := make([]byte, r.IntN(100_000))
+	var wg sync.WaitGroup
+	var werr error // the kernel tells of a reset once: either the writer or the reader
+	wg.Go(func() {
+		if _, werr = client.Write(sent); werr == nil {
+			werr = client.CloseWrite()
+		}
+	})
+	got, err := io.ReadAll(client)
+	wg.Wait()
+	if want := len(early) + len(sent); err == nil && werr == nil && len(got) != want && len(got) != 0 {
+		t.Errorf("seed %d, connection %d: %d bytes came back in order; want %d, or none, or a reset", w.seed, n, len(got), want)
+	}
+}
+
+// Connections by the thousand, of which many are refused, cut, reset, late, or all of it:
+// each owner is told once, and nothing is left.
+func TestTasksOfAllKinds(t *testing.T) {
+	w := &world{tasks: newTasks(t, 2), seed: rand.Uint64(), silent: silentAddress(t), nobody: nobody(t)}
+	defer func() {
+		t.Logf("seed %d: %d connected, %d refused, %d cut or late, %d reset", w.seed, w.counts[0].Load(), w.counts[1].Load(), w.counts[2].Load(), w.counts[3].Load())
+	}()
+	listener := func() (net.Listener, netip.AddrPort) {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l, l.Addr().(*net.TCPAddr).AddrPort()
+	}
+	var accepting, devices sync.WaitGroup
+	li, inner := listener()
+	ld, device := listener()
+	w.inner, w.device = inner, device
+	serve(li, &accepting, w.greetOne)
+	serve(ld, &accepting, func(c *net.TCPConn, n uint64) {
+		if rand.New(rand.NewPCG(w.seed, n|1<<33)).IntN(10) == 0 {
+			Abort(c)
+			return
+		}
+		devices.Go(func() {
+			defer c.Close()
+			c.SetDeadline(time.Now().Add(soon))
+			io.Copy(struct{ io.Writer }{c}, struct{ io.Reader }{c}) // without the pipes of package net
+		})
+	})
+	end := time.Now().Add(3 * time.Second)
+	var number atomic.Uint64
+	var clients sync.WaitGroup
+	for range 32 {
+		clients.Go(func() {
+			for time.Now().Before(end) {
+				w.callOne(t, number.Add(1))
+			}
+		})
+	}
+	clients.Wait()
+	li.Close()
+	ld.Close()
+	accepting.Wait()
+	w.pending.Wait()
+	devices.Wait()
+	if w.counts[0].Load() == 0 || w.counts[1].Load() == 0 || w.counts[2].Load() == 0 {
+		t.Error("something never happened")
+	}
+}
+
+// The same world ends in the middle of everything.
+func TestTasksOfAllKindsStop(t *testing.T) {
+	for range 10 {
+		w := &world{tasks: newTasks(t, 2), seed: rand.Uint64(), silent: silentAddress(t), nobody: nobody(t)}
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.inner, w.device = l.Addr().(*net.TCPAddr).AddrPort(), w.nobody
+		var accepting, calls sync.WaitGroup
+		serve(l, &accepting, w.greetOne)
+		var n atomic.Int64
+		enough := make(chan struct{})
+		for range 200 {
+			calls.Add(1)
+			told := w.once("Call")
+			link := w.Call(Call{
+				To: w.inner, Request: Request{Target: w.device, Ticket: "t"}, Timeout: soon,
+				Answered: func(d *Socket, _ bool, _ error) {
+					told()
+					if d != nil {
+						d.Abort()
+					}
+					if n.Add(1) == 50 {
+						close(enough)
+					}
+					calls.Done()
+				},
+			})
+			link.Begin()
+		}
+		next(t, "some are answered", enough)
+		w.stop()
+		calls.Wait()
+		l.Close()
+		accepting.Wait()
+		w.pending.Wait()
+	}
+}
