@@ -16,7 +16,8 @@ type Call struct {
 	Timeout time.Duration
 	// Answered is called once, on a loop, with the connection to the device, which it
 	// owns, or with the error: the inner relay's Refusal, os.ErrDeadlineExceeded, why it
-	// was cut, or what failed; asked is whether the inner relay had been reached.
+	// was cut, or what failed; asked is whether the inner relay had been reached. If the
+	// call was cut before Begin, or the Relayer has stopped, Begin calls it.
 	Answered func(device *Socket, asked bool, err error)
 }
 
@@ -30,6 +31,6 @@ type Greeting struct {
 	Requested func(Request) (device netip.AddrPort, why Refusal)
 	// Ended is called once, on a loop, with both connections, which it owns, or with why
 	// there are none: the outer relay has been told, and err is what is behind it, if
-	// anything is.
+	// anything is. If the Relayer has stopped, Greet calls it.
 	Ended func(outer, device *Socket, why Refusal, err error)
 }

@@ -402,6 +402,7 @@ func (r *Relay) greet(life context.Context, c *net.TCPConn) bool {
 			end(dial, why)
 			end(all, why)
 			if why != "" {
+				r.count(why)
 				r.refuse(c, t, why, err)
 				return
 			}
@@ -453,6 +454,7 @@ func (r *Relay) gone() {
 func (r *Relay) serve(life context.Context, c net.Conn) {
 	outer, device, t, why := r.setUp(life, c)
 	if why != "" {
+		r.count(why) // before anybody is told
 		defer r.refuse(c, t, why, nil)
 		if outer == nil {
 			relay.Abort(c)
@@ -470,9 +472,8 @@ func (r *Relay) serve(life context.Context, c net.Conn) {
 	r.relayed(life, t, func(done func(relay.Result)) { r.relayer.Start(outer, device, &r.counters, done) })
 }
 
-// refuse forgets a connection that came to nothing. The outer relay has been told.
+// refuse forgets a connection that came to nothing, and is counted. The outer relay has been told.
 func (r *Relay) refuse(c net.Conn, t ticket, why relay.Refusal, err error) {
-	r.count(why)
 	r.log.Debug("connection refused", "conn", t.Connection, "outer", c.RemoteAddr(), "cause", why, "error", err)
 	r.gone()
 }

@@ -84,6 +84,9 @@ func newCredentials(r Resolver) *credentials {
 	return &credentials{resolver: r, known: map[manager.CredentialID]*credential{}}
 }
 
+// errAskerGone is the answer to a question whose asker has gone.
+var errAskerGone = errors.New("asked for a connection that has ended")
+
 // get returns a credential and the generation in which it is valid.
 func (cs *credentials) get(ctx context.Context, id manager.CredentialID, s *tlsServer) (*credential, uint64, error) {
 	gen := cs.gen.Load()
@@ -95,6 +98,9 @@ func (cs *credentials) get(ctx context.Context, id manager.CredentialID, s *tlsS
 	}
 	v, err, _ := cs.flight.Do(fmt.Sprint(gen, " ", id), func() (any, error) {
 		m, err := cs.resolver.Credential(ctx, id)
+		if err != nil && errors.Is(ctx.Err(), context.Canceled) {
+			return nil, errAskerGone
+		}
 		if err != nil {
 			return nil, fmt.Errorf("credential %s: %w", id, err)
 		}
@@ -105,6 +111,9 @@ func (cs *credentials) get(ctx context.Context, id manager.CredentialID, s *tlsS
 		cs.keep(c, gen)
 		return c, nil
 	})
+	if errors.Is(err, errAskerGone) && ctx.Err() == nil { // it was another one: of another entry, say
+		return cs.get(ctx, id, s)
+	}
 	if err != nil {
 		return nil, gen, err
 	}

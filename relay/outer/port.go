@@ -81,10 +81,10 @@ func (p *port) close(why error) {
 		close(p.gone)
 	}
 	p.mu.Unlock()
-	p.end(why)
 	cs, carriers := p.list()
 	cutAll(cs, why)
 	cutAll(carriers, why)
+	p.end(why) // what fails of that must know why
 }
 
 // list returns the connections. Those that carry others are to be cut after them, so

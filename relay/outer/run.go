@@ -60,8 +60,8 @@ func (r *Relay) Run(ctx context.Context) error {
 	}
 	stopServing()
 	ports.Wait() // nothing is handed over any more
-	cut(errStopped)
 	l.cutAll(errStopped)
+	cut(errStopped) // what fails of that must know why
 	r.conns.Wait()
 	stopReceiving()
 	stopServices()
