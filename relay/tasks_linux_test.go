@@ -266,7 +266,7 @@ func TestCallEnds(t *testing.T) {
 
 // Before Run a call waits for it; without Run it ends as that does.
 func TestCallWithoutRun(t *testing.T) {
-	before := descriptors(t)
+	before := heldDescriptors(t)
 	r, err := NewRelayer(Config{Loops: 2})
 	if err != nil {
 		t.Fatal(err)
@@ -289,7 +289,7 @@ func TestCallWithoutRun(t *testing.T) {
 		}
 	}
 	g.check()
-	if got := descriptors(t) - 1; got != before {
+	if got := heldDescriptors(t) - 1; got != before {
 		t.Errorf("%d descriptors; want %d", got, before)
 	}
 	if (&Relayer{}).Call(Call{}) != nil {

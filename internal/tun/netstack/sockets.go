@@ -211,8 +211,20 @@ type conn struct {
 }
 
 func newConn(wq *waiter.Queue, ep tcpip.Endpoint) *conn {
-	return &conn{TCPConn: gonet.NewTCPConn(wq, ep), ep: ep}
+	return &conn{TCPConn: gonet.NewTCPConn(wq, borrower{ep}), ep: ep}
 }
+
+// borrower is an endpoint that gives back what it was given to write. The stack's own
+// keeps its last reader, and with that the caller's buffer, until TIME-WAIT is over.
+type borrower struct{ tcpip.Endpoint }
+
+func (b borrower) Write(p tcpip.Payloader, opts tcpip.WriteOptions) (int64, tcpip.Error) {
+	l := &loan{p}
+	defer func() { l.Payloader = nil }()
+	return b.Endpoint.Write(l, opts)
+}
+
+type loan struct{ tcpip.Payloader }
 
 // SetLinger is *net.TCPConn's: with 0 seconds Close discards what was not sent and
 // resets the connection, so that the peer learns that it was cut; otherwise Close

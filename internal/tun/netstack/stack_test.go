@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -353,6 +354,47 @@ func dialAndAccept(t *testing.T, a *Stack, l net.Listener) (client, server net.C
 }
 
 // Accept that waits ends when the listener closes.
+// What was written belongs to the caller again, although the endpoint that sent it stays
+// for its TIME-WAIT.
+func TestWriteKeepsNothing(t *testing.T) {
+	a, b := pair(t, 1400)
+	l, err := b.Listen("tcp", ":80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, err := a.DialContext(deadline(t), "tcp", "10.0.0.2:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	far, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer far.Close()
+	collected := make(chan struct{})
+	func() {
+		buf := new([1 << 10]byte)
+		runtime.AddCleanup(buf, func(c chan struct{}) { close(c) }, collected)
+		if _, err := c.Write(buf[:]); err != nil {
+			t.Fatal(err)
+		}
+	}()
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := io.Copy(io.Discard, far); n != 1<<10 || err != nil {
+		t.Fatalf("%d bytes, %v", n, err)
+	}
+	runtime.GC()
+	select {
+	case <-collected:
+	case <-time.After(10 * time.Second):
+		t.Error("the buffer is still held")
+	}
+	runtime.KeepAlive(c)
+}
+
 func TestListenerCloseEndsAccept(t *testing.T) {
 	_, b := pair(t, 1400)
 	l, err := b.Listen("tcp", ":80")
