@@ -226,7 +226,7 @@ func browse(t *testing.T, home string, m api.PortMapping, more ...string) (b *pr
 	}
 	b, err := program.Start(t.Context(), program.Spec{
 		Args:   append(append(args, more...), origin(m)+"/"),
-		Env:    []string{"HOME=" + home, "XDG_CONFIG_HOME=" + filepath.Join(home, ".config"), "XDG_CACHE_HOME=" + filepath.Join(home, ".cache")},
+		Env:    []string{"TMPDIR=" + temporary(t), "HOME=" + home, "XDG_CONFIG_HOME=" + filepath.Join(home, ".config"), "XDG_CACHE_HOME=" + filepath.Join(home, ".cache")},
 		Stdout: wrote, Stderr: wrote,
 	})
 	if err != nil {
@@ -234,6 +234,22 @@ func browse(t *testing.T, home string, m api.PortMapping, more ...string) (b *pr
 	}
 	t.Cleanup(func() { b.Stop() })
 	return b, wrote
+}
+
+// temporary makes a directory for what Chromium leaves when it is ended. A name that
+// testing would choose is too long for the socket in it.
+func temporary(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
 }
 
 func origin(m api.PortMapping) string { return fmt.Sprintf("https://%s:%d", m.Hostname, m.Port) }
