@@ -227,7 +227,7 @@ func TestMFA(t *testing.T) {
 		must(t, err)
 		must(t, login("")) // not active before a code was seen
 		_, err = r.VerifyMFA(ctx, root1, "000000x", true)
-		wantCode(t, err, manager.CodeOTPWrong, "a wrong code")
+		wantCode(t, err, manager.CodeWrongOTP, "a wrong code")
 		code, backups := enrol(t, r, root1)
 		if len(backups) != 10 {
 			t.Errorf("%d backup codes; want 10", len(backups))

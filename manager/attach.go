@@ -21,6 +21,7 @@ type RelaySession struct {
 	relay    Relay
 	since    time.Time
 	commands chan Command
+	review   chan struct{} // capacity 1: a CommandReview is to be sent
 	done     chan struct{} // closed when the session ends; cause is set before
 
 	snapshotSent bool // owned by the caller of Next
@@ -60,7 +61,7 @@ func (s *Service) AttachRelay(r Relay) (*RelaySession, error) {
 	}
 	rs := &RelaySession{
 		svc: s, id: newID(time.Now()), relay: r, since: now(), live: r.Live,
-		commands: make(chan Command, commandQueue),
+		commands: make(chan Command, commandQueue), review: make(chan struct{}, 1),
 		done:     make(chan struct{}),
 		pending:  map[uint64]chan Acknowledgement{},
 		draining: r.Draining, serving: r.Kind == InnerRelay,
@@ -98,6 +99,9 @@ func (s *Service) AttachRelay(r Relay) (*RelaySession, error) {
 	f.mu.Unlock()
 	if r.Draining {
 		s.repeatRevocations(rs)
+		if r.Kind == OuterRelay {
+			poke(rs.review)
+		}
 	}
 	s.log.Info("relay attached", "relay", r.ID, "kind", r.Kind, "address", r.Address, "draining", r.Draining, "replaced", replaced)
 	return rs, nil
@@ -160,6 +164,8 @@ func (rs *RelaySession) Next(ctx context.Context) (Command, error) {
 	select {
 	case c := <-rs.commands:
 		return c, nil
+	case <-rs.review:
+		return rs.nextReview(), nil
 	case <-rs.done:
 		return Command{}, rs.err()
 	case <-ctx.Done():
@@ -215,13 +221,15 @@ func (rs *RelaySession) post(c Command) {
 	rs.enqueue(c, nil)
 }
 
-// hint queues a command if the queue is not nearly full. It is for what the relay does
-// by itself, too: thousands of entries that expire at one time must not cost it its
-// session.
-func (rs *RelaySession) hint(c Command) {
-	if len(rs.commands) < commandQueue/2 {
-		rs.post(c)
+// hint queues a command if the queue is not nearly full; false if it is. It is for what
+// the relay does, or asks for, by itself, too: thousands of entries that expire at one time
+// must not cost it its session.
+func (rs *RelaySession) hint(c Command) bool {
+	if len(rs.commands) >= commandQueue/2 {
+		return false
 	}
+	rs.post(c)
+	return true
 }
 
 // call queues a command and waits for the answer, ctx or the session's end.

@@ -31,7 +31,7 @@ const (
 	ChangeCredential ChangeKind = "credential"
 	// ChangeAccount: ID is the operator's.
 	ChangeAccount ChangeKind = "account"
-	// ChangeSIM: ID is the SIM ID or, without one, the IMSI.
+	// ChangeSIM: the SIM with the IMSI in ID is barred, or no longer.
 	ChangeSIM ChangeKind = "sim"
 )
 

@@ -73,6 +73,8 @@ const (
 	CodeNoTrustPolicy   Code = "SAM0022"
 	CodeRoleNotAttached Code = "SAM0023"
 	CodeBadEmail        Code = "SAM0024"
+	CodeWrongOTP        Code = "SAM0025"
+	CodeTooManyTries    Code = "SAM0026"
 
 	CodeNoDestination     Code = "NAP0001"
 	CodeBadIMSI           Code = "NAP0002"
@@ -97,6 +99,7 @@ const (
 	CodeBadRelay          Code = "NAP0024"
 	CodeRelayUnauthorised Code = "NAP0025"
 	CodeUnknownRelay      Code = "NAP0026"
+	CodeDrainFailed       Code = "NAP0027"
 
 	CodeUnknownCredential  Code = "NAP0030"
 	CodeBadCredential      Code = "NAP0031"
@@ -226,14 +229,16 @@ var codes = map[Code]codeText{
 
 	CodeNotPlatform: {KindForbidden, "Only operators of the platform may do this.", "この操作はプラットフォームの運用者のみ実行できます。"},
 
+	// What is refused about users, roles and the second factor is 400 where the SORACOM API
+	// documents nothing else for the call.
 	CodeUnknownOperator: {KindNotFound, "There is no operator with ID %s.", "オペレーター %s が見つかりません。"},
 	CodeUnknownUser:     {KindNotFound, "There is no user %s.", "ユーザー %s が見つかりません。"},
-	CodeUserExists:      {KindConflict, "There is already a user %s.", "ユーザー %s は既に存在します。"},
+	CodeUserExists:      {KindInvalid, "There is already a user %s.", "ユーザー %s は既に存在します。"},
 	CodeBadUserName:     {KindInvalid, "A user name must have 1 to 128 letters, digits or any of _ + = , . @ - and start with a letter or digit.", "ユーザー名は英数字で始まる 1 から 128 文字の英数字または _ + = , . @ - で指定してください。"},
 	CodeUnknownRole:     {KindNotFound, "There is no role %s.", "ロール %s が見つかりません。"},
-	CodeRoleExists:      {KindConflict, "There is already a role %s.", "ロール %s は既に存在します。"},
+	CodeRoleExists:      {KindInvalid, "There is already a role %s.", "ロール %s は既に存在します。"},
 	CodeBadRoleID:       {KindInvalid, "A role ID must have 1 to 128 letters, digits or any of _ + = , . @ - and start with a letter or digit.", "ロール ID は英数字で始まる 1 から 128 文字の英数字または _ + = , . @ - で指定してください。"},
-	CodeRoleInUse:       {KindConflict, "The role %s is attached to users.", "ロール %s はユーザーに割り当てられています。"},
+	CodeRoleInUse:       {KindInvalid, "The role %s is attached to users.", "ロール %s はユーザーに割り当てられています。"},
 	CodeBadPermission:   {KindInvalid, "The permission is not valid: %s.", "パーミッションが不正です: %s"},
 	CodeBadTrustPolicy:  {KindInvalid, "The trust policy is not valid: %s.", "信頼ポリシーが不正です: %s"},
 	CodeUnknownAuthKey:  {KindNotFound, "There is no authentication key %s.", "認証キー %s が見つかりません。"},
@@ -242,20 +247,23 @@ var codes = map[Code]codeText{
 	CodeWrongPassword:   {KindInvalid, "The current password is not right.", "現在のパスワードが正しくありません。"},
 	CodeNoPassword:      {KindNotFound, "The user has no password.", "ユーザーにはパスワードが設定されていません。"},
 	CodePasswordExists:  {KindConflict, "The user already has a password.", "ユーザーには既にパスワードが設定されています。"},
-	CodeMFAActive:       {KindConflict, "Multi-factor authentication is already active.", "多要素認証は既に有効です。"},
-	CodeMFANotRequested: {KindNotFound, "Multi-factor authentication has not been requested.", "多要素認証の登録が開始されていません。"},
+	CodeMFAActive:       {KindInvalid, "Multi-factor authentication is already active.", "多要素認証は既に有効です。"},
+	CodeMFANotRequested: {KindInvalid, "Multi-factor authentication has not been requested.", "多要素認証の登録が開始されていません。"},
 	CodeBadDescription:  {KindInvalid, "A description must have at most %d characters.", "説明は %d 文字以内で指定してください。"},
-	CodeTooManyAccounts: {KindConflict, "There are already %d of them.", "既に上限の %d 個に達しています。"},
+	CodeTooManyAccounts: {KindInvalid, "There are already %d of them.", "既に上限の %d 個に達しています。"},
 	CodeNoPermission:    {KindNotFound, "The user has no permission of its own.", "ユーザーに直接設定された権限はありません。"},
-	CodeNoTrustPolicy:   {KindNotFound, "The user has no trust policy.", "ユーザーに信頼ポリシーは設定されていません。"},
+	CodeNoTrustPolicy:   {KindInvalid, "The user has no trust policy.", "ユーザーに信頼ポリシーは設定されていません。"},
 	CodeRoleNotAttached: {KindNotFound, "The role %s is not attached to the user.", "ロール %s はユーザーに割り当てられていません。"},
 	CodeBadEmail:        {KindInvalid, "An email address is required.", "メールアドレスを指定してください。"},
+	// AUT0008 and AUT0009 for who is logged in: 401 would say that the token is void.
+	CodeWrongOTP:     {KindInvalid, "The one-time password is not valid.", "ワンタイムパスワードが正しくありません。"},
+	CodeTooManyTries: {KindConflict, "There were too many attempts. Try again later.", "試行が多すぎます。しばらくしてから再試行してください。"},
 
 	CodeNoDestination:     {KindInvalid, "destination with an imsi or a simId is required.", "destination に imsi または simId を指定してください。"},
 	CodeBadIMSI:           {KindInvalid, "The IMSI is not valid: 6 to 15 digits are required.", "IMSI が不正です。6 桁から 15 桁の数字を指定してください。"},
 	CodeBadPort:           {KindInvalid, "destination.port must be from 1 to 65535.", "destination.port には 1 から 65535 までの値を指定してください。"},
 	CodeBadDuration:       {KindInvalid, "duration must be a whole number of seconds from 1 to %d.", "duration には 1 から %d までの整数 (秒) を指定してください。"},
-	CodeBadRanges:         {KindInvalid, "source.ipRanges must be at most %d CIDR ranges; this one is not: %s.", "source.ipRanges には最大 %d 個の CIDR を指定してください。不正な値: %s"},
+	CodeBadRanges:         {KindInvalid, "source.ipRanges must be at most %d CIDR ranges: %s.", "source.ipRanges には最大 %d 個の CIDR を指定してください: %s"},
 	CodeUnknownSubscriber: {KindNotFound, "There is no subscriber with IMSI %s.", "IMSI %s の回線が見つかりません。"},
 	CodeUnknownSIM:        {KindNotFound, "There is no SIM with ID %s.", "SIM ID %s の SIM が見つかりません。"},
 	CodeUnknownEntry:      {KindNotFound, "There is no port mapping at %s.", "%s のポートマッピングが見つかりません。"},
@@ -275,6 +283,7 @@ var codes = map[Code]codeText{
 	CodeRelayUnauthorised: {KindUnauthenticated, "The relay's credentials are not valid.", "中継装置の認証に失敗しました。"},
 
 	CodeUnknownRelay: {KindNotFound, "No outer relay with ID %s is attached.", "ID %s の外側の中継装置は接続されていません。"},
+	CodeDrainFailed:  {KindFailed, "The relay %s did not confirm that it drains.", "中継装置 %s から停止処理を始めたという応答がありません。"},
 
 	CodeUnknownCredential:  {KindNotFound, "There is no credential with ID %s.", "認証情報 %s が見つかりません。"},
 	CodeBadCredential:      {KindInvalid, "The credential is not valid: %s.", "認証情報が不正です: %s"},
@@ -363,4 +372,210 @@ var codes = map[Code]codeText{
 	CodeConnTimeout:              {KindUnavailable, "Setting up the connection took too long.", "接続の確立がタイムアウトしました。"},
 	CodeConnFailed:               {KindUnavailable, "The connection could not be set up.", "接続を確立できませんでした。"},
 	CodeConnDeviceLeft:           {KindUnavailable, "The device's session ended.", "デバイスのセッションが終了しました。"},
+}
+
+// Detail is what a code's message says more precisely, as one of its arguments. Where it
+// takes arguments of its own it becomes a Detailed.
+type Detail uint8
+
+// Details.
+const (
+	// Of any JSON.
+	DetailEmpty Detail = iota + 1
+	DetailEndsEarly
+	DetailNotJSON
+	DetailBadJSON
+	DetailTwoValues
+	DetailUnknownField
+	DetailBadType
+	DetailMustBe
+	DetailBodyMustBe
+
+	// Types, for others.
+	DetailString
+	DetailNumber
+	DetailBool
+	DetailList
+	DetailObject
+	DetailAnotherType
+	DetailDate
+	DetailTime
+	DetailDateTime
+
+	// Of fields.
+	DetailRequired
+	DetailUnknown
+	DetailNotKnown
+	DetailOneOf
+	DetailMustNotBe
+	DetailWhole
+	DetailLongBytes
+	DetailLongCharacters
+	DetailShortCharacters
+	DetailItems
+	DetailManyValues
+	DetailIn
+
+	// Of permissions and trust policies.
+	DetailTooLong
+	DetailNotInPermission
+	DetailNotInTrustPolicy
+	DetailBadAPI
+	DetailBadPrincipal
+	DetailBadEffect
+	DetailManyStatements
+	DetailStatement
+
+	// Of conditions. Places are counted from 1.
+	DetailAt
+	DetailNoMeaning
+	DetailOpenString
+	DetailWant
+	DetailWantFound
+	DetailTheEnd
+	DetailCommaOrEnd
+	DetailAValue
+	DetailStringOrNumber
+	DetailBothSides
+	DetailAfterNot
+	DetailNotTruth
+	DetailDeep
+	DetailNotComparable
+	DetailLargeNumber
+	DetailUnknownName
+	DetailUnknownFunction
+	DetailNotRange
+	DetailNumbersIn
+	DetailRealTime
+	DetailRealDay
+
+	// Of source.ipRanges.
+	DetailNoRanges
+	DetailManyRanges
+
+	// Of tags, groups and bundles.
+	DetailManyTags
+	DetailLongTag
+	DetailBundles
+
+	// Of event handlers.
+	DetailOneTarget
+	DetailOthersTarget
+	DetailTargetOfMany
+	DetailBadURL
+	DetailBadHeaders
+	DetailBadHeader
+
+	// Of credentials.
+	DetailLargeCertificate
+	DetailNotCertificate
+	DetailNoCertificate
+	DetailBadCertificate
+	DetailNotCA
+	DetailNoSigning
+	DetailUnknownKey
+	DetailLargeKey
+	DetailKeyBlock
+	DetailBadKey
+	DetailNotPEM
+
+	// Of relays' registrations.
+	DetailRelayText
+
+	detailsEnd
+)
+
+// details is the one table of details; it never changes.
+var details = map[Detail]struct{ en, ja string }{
+	DetailEmpty:        {"it is empty", "空です"},
+	DetailEndsEarly:    {"the JSON ends early", "JSON が途中で終わっています"},
+	DetailNotJSON:      {"at byte %d it is not JSON", "%d バイト目が JSON として正しくありません"},
+	DetailBadJSON:      {"it is not JSON", "JSON ではありません"},
+	DetailTwoValues:    {"there is more after the JSON value", "JSON の値の後に余分な内容があります"},
+	DetailUnknownField: {"unknown field %s", "未知のフィールド %s があります"},
+	DetailBadType:      {"%s has another type than it should", "%s の型が正しくありません"},
+	DetailMustBe:       {"%s must be %s", "%s には %s を指定してください"},
+	DetailBodyMustBe:   {"it must be %s", "%sを指定してください"},
+
+	DetailString:      {"a string", "文字列"},
+	DetailNumber:      {"a number", "数値"},
+	DetailBool:        {"true or false", "真偽値"},
+	DetailList:        {"a list", "リスト"},
+	DetailObject:      {"an object", "オブジェクト"},
+	DetailAnotherType: {"another type", "別の型"},
+	DetailDate:        {"a date", "日付"},
+	DetailTime:        {"a time", "時刻"},
+	DetailDateTime:    {"a date and time", "日時"},
+
+	DetailRequired:        {"%s is required", "%s は必須です"},
+	DetailUnknown:         {"unknown %s", "未知の %s です"},
+	DetailNotKnown:        {"%s is not known", "%s は未知の値です"},
+	DetailOneOf:           {"%s must be one of %s", "%s には %s のいずれかを指定してください"},
+	DetailMustNotBe:       {"%s must not be %s", "%s に %s は指定できません"},
+	DetailWhole:           {"%s must be a whole number from %d to %d", "%s には %d から %d までの整数を指定してください"},
+	DetailLongBytes:       {"%s is longer than %d bytes", "%s が %d バイトを超えています"},
+	DetailLongCharacters:  {"%s must have at most %d characters", "%s は %d 文字以内で指定してください"},
+	DetailShortCharacters: {"%s needs at least %d characters", "%s には %d 文字以上を指定してください"},
+	DetailItems:           {"%s must have from %d to %d items", "%s は %d 個から %d 個で指定してください"},
+	DetailManyValues:      {"there are more than %d values", "値が %d 個を超えています"},
+	DetailIn:              {"%s: %s", "%s について: %s"},
+
+	DetailTooLong:          {"it is longer than %d bytes", "%d バイトを超えています"},
+	DetailNotInPermission:  {"principal belongs to trust policies", "principal は信頼ポリシーでのみ使えます"},
+	DetailNotInTrustPolicy: {"api belongs to permissions", "api はパーミッションでのみ使えます"},
+	DetailBadAPI:           {"api %.64q: want a name like Sim:getSim, Sim:list*, Sim:* or *", "api %.64q は Sim:getSim、Sim:list*、Sim:*、* のような名前ではありません"},
+	DetailBadPrincipal:     {"principal %.64q: want srn:soracom:OP...::Operator:OP... or srn:soracom:OP...::User:name", "principal %.64q は srn:soracom:OP...::Operator:OP... または srn:soracom:OP...::User:name の形式ではありません"},
+	DetailBadEffect:        {"effect %.32q: want allow or deny", "effect %.32q は allow または deny ではありません"},
+	DetailManyStatements:   {"there are more than %d statements", "statements が %d 個を超えています"},
+	DetailStatement:        {"statement %d: %s", "statements の %d 番目: %s"},
+
+	DetailAt:              {"at %d: %s", "%d 文字目: %s"},
+	DetailNoMeaning:       {"this character has no meaning", "この文字は使えません"},
+	DetailOpenString:      {"this string does not end", "文字列が閉じていません"},
+	DetailWant:            {"want %s", "%s が必要です"},
+	DetailWantFound:       {"want %s, found %s", "%s が必要ですが、%s があります"},
+	DetailTheEnd:          {"the end", "終わり"},
+	DetailCommaOrEnd:      {", or )", ", または )"},
+	DetailAValue:          {"a value", "値"},
+	DetailStringOrNumber:  {"a string or a number", "文字列または数値"},
+	DetailBothSides:       {"both sides of %q must be true or false", "%q の両辺は真偽値でなければなりません"},
+	DetailAfterNot:        {"what follows \"not\" is %s", "\"not\" の後が%sです"},
+	DetailNotTruth:        {"it is %s, not true or false", "真偽値ではなく%sです"},
+	DetailDeep:            {"it is nested too deeply", "入れ子が深すぎます"},
+	DetailNotComparable:   {"%s cannot be compared with %s", "%s は %s と比較できません"},
+	DetailLargeNumber:     {"the number is too large", "数が大きすぎます"},
+	DetailUnknownName:     {"unknown name %.32q", "未知の名前 %.32q です"},
+	DetailUnknownFunction: {"unknown function %.32q", "未知の関数 %.32q です"},
+	DetailNotRange:        {"%.64q is not a CIDR range", "%.64q は CIDR ではありません"},
+	DetailNumbersIn:       {"numbers in %s(...)", "%s(...) の中の数値"},
+	DetailRealTime:        {"a time that exists", "実在する時刻"},
+	DetailRealDay:         {"a day that exists", "実在する日付"},
+
+	DetailNoRanges:   {"there is none, and the caller's address is unknown", "指定がなく、呼び出し元のアドレスもわかりません"},
+	DetailManyRanges: {"there are %d", "%d 個あります"},
+
+	DetailManyTags: {"there are more than %d tags", "タグが %d 個を超えています"},
+	DetailLongTag:  {"%.40q: names and values have at most %d bytes, and names are not empty", "%.40q: 名前と値は %d バイト以内で、名前は空にできません"},
+	DetailBundles:  {"bundles must be at most %d names of at most %d bytes", "bundles には %d 個以内の名前を、それぞれ %d バイト以内で指定してください"},
+
+	DetailOneTarget:    {"exactly one of targetOperatorId, targetGroupId, targetImsi and targetSimId is required", "targetOperatorId、targetGroupId、targetImsi、targetSimId のいずれか 1 つだけを指定してください"},
+	DetailOthersTarget: {"targetOperatorId is not the caller's", "targetOperatorId が呼び出し元のものではありません"},
+	DetailTargetOfMany: {"this rule needs an operator or a group as its target", "このルールの対象はオペレーターまたはグループでなければなりません"},
+	DetailBadURL:       {"url must be an http or https URL without credentials, of at most %d bytes", "url には認証情報を含まない %d バイト以内の http または https の URL を指定してください"},
+	DetailBadHeaders:   {"headers must be an object of at most %d strings", "headers には %d 個以内の文字列を持つオブジェクトを指定してください"},
+	DetailBadHeader:    {"a header is not valid", "不正なヘッダーがあります"},
+
+	DetailLargeCertificate: {"the certificate is larger than %d bytes", "証明書が %d バイトを超えています"},
+	DetailNotCertificate:   {"a PEM block is not a certificate", "証明書ではない PEM ブロックがあります"},
+	DetailNoCertificate:    {"there is no CA certificate", "CA 証明書がありません"},
+	DetailBadCertificate:   {"the CA certificate cannot be read", "CA 証明書を読み取れません"},
+	DetailNotCA:            {"the certificate is not a CA's", "CA の証明書ではありません"},
+	DetailNoSigning:        {"the CA's key must not sign certificates", "CA の鍵は証明書の署名に使えません"},
+	DetailUnknownKey:       {"the CA's key is of an unknown kind", "CA の鍵の種類が不明です"},
+	DetailLargeKey:         {"the public key is larger than %d bytes", "公開鍵が %d バイトを超えています"},
+	DetailKeyBlock:         {"the public key must be one PEM block of type PUBLIC KEY", "公開鍵は PUBLIC KEY 型の PEM ブロック 1 つで指定してください"},
+	DetailBadKey:           {"the public key cannot be read", "公開鍵を読み取れません"},
+	DetailNotPEM:           {"%s is neither PEM nor base64", "%s は PEM でも base64 でもありません"},
+
+	DetailRelayText: {"the id, instance or region has a zero byte or is not UTF-8", "id、instance、region はゼロバイトを含まない UTF-8 で指定してください"},
 }

@@ -1,7 +1,6 @@
 package manager
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"strconv"
@@ -42,8 +41,8 @@ const (
 	kindDateTime // seconds since 1970
 )
 
-func (k kindOf) String() string {
-	return [...]string{"true or false", "a string", "a number", "a date", "a time", "a date and time"}[k]
+func (k kindOf) detail() Detail {
+	return [...]Detail{DetailBool, DetailString, DetailNumber, DetailDate, DetailTime, DetailDateTime}[k]
 }
 
 // operand is a parsed part. Exactly the function of its kind is set.
@@ -54,16 +53,17 @@ type operand struct {
 	n    func(*Access) int64 // number, date, time, dateTime
 }
 
-// parseCondition reads an expression. Errors say where and what is wrong.
+// parseCondition reads an expression. Errors are a Detail or Detailed that says where and
+// what is wrong.
 func parseCondition(text string) (condition, error) {
 	if len(text) > maxCondition {
-		return nil, fmt.Errorf("it is longer than %d bytes", maxCondition)
+		return nil, DetailTooLong.Of(maxCondition)
 	}
 	p := conditionParser{text: text}
 	p.next()
 	out, err := p.or()
 	if err == nil && p.token.kind != tokenEnd {
-		err = p.unexpected("the end")
+		err = p.unexpected(DetailTheEnd)
 	}
 	if err == nil {
 		err = p.fault
@@ -72,7 +72,7 @@ func parseCondition(text string) (condition, error) {
 		return nil, err
 	}
 	if out.kind != kindBool {
-		return nil, fmt.Errorf("it is %s, not true or false", out.kind)
+		return nil, DetailNotTruth.Of(out.kind.detail())
 	}
 	return out.b, nil
 }
@@ -134,7 +134,7 @@ func (p *conditionParser) next() {
 				return
 			}
 		}
-		p.fail(start, "this character has no meaning")
+		p.fail(start, DetailNoMeaning)
 	}
 }
 
@@ -154,26 +154,27 @@ func (p *conditionParser) scanString(quote byte) {
 		}
 		b.WriteByte(c)
 	}
-	p.fail(start, "this string does not end")
+	p.fail(start, DetailOpenString)
 }
 
-func (p *conditionParser) fail(at int, what string) {
+func (p *conditionParser) fail(at int, what Detail) {
 	if p.fault == nil {
-		p.fault = fmt.Errorf("at %d: %s", at+1, what)
+		p.fault = DetailAt.Of(at+1, what)
 	}
 	p.at = len(p.text)
 	p.token = token{kind: tokenEnd, at: at}
 }
 
-func (p *conditionParser) unexpected(want string) error {
+// unexpected says that the next token is not what is wanted: a Detail, or a token.
+func (p *conditionParser) unexpected(want any) error {
 	if p.fault != nil {
 		return p.fault
 	}
-	found := fmt.Sprintf("%.32q", p.token.text)
+	var found any = fmt.Sprintf("%.32q", p.token.text)
 	if p.token.kind == tokenEnd {
-		found = "the end"
+		found = DetailTheEnd
 	}
-	return fmt.Errorf("at %d: want %s, found %s", p.token.at+1, want, found)
+	return DetailAt.Of(p.token.at+1, DetailWantFound.Of(want, found))
 }
 
 // is reports whether the next token is one of words, and takes it.
@@ -214,7 +215,7 @@ func (p *conditionParser) chain(part func(*conditionParser) (operand, error), jo
 			break
 		}
 		if left.kind != kindBool || right.kind != kindBool {
-			return operand{}, fmt.Errorf("at %d: both sides of %q must be true or false", at+1, words[0])
+			return operand{}, DetailAt.Of(at+1, DetailBothSides.Of(words[0]))
 		}
 		left = operand{b: join(left.b, right.b)}
 	}
@@ -227,7 +228,7 @@ func (p *conditionParser) not() (operand, error) {
 		return p.compare()
 	}
 	if p.depth++; p.depth > maxConditionDepth {
-		return operand{}, errDepth
+		return operand{}, DetailDeep
 	}
 	defer func() { p.depth-- }()
 	of, err := p.not()
@@ -235,12 +236,10 @@ func (p *conditionParser) not() (operand, error) {
 		return operand{}, err
 	}
 	if of.kind != kindBool {
-		return operand{}, fmt.Errorf("at %d: what follows \"not\" is %s", at+1, of.kind)
+		return operand{}, DetailAt.Of(at+1, DetailAfterNot.Of(of.kind.detail()))
 	}
 	return operand{b: func(a *Access) bool { return !of.b(a) }}, nil
 }
-
-var errDepth = errors.New("it is nested too deeply")
 
 func (p *conditionParser) compare() (operand, error) {
 	left, err := p.operand()
@@ -256,7 +255,7 @@ func (p *conditionParser) compare() (operand, error) {
 		return operand{}, err
 	}
 	if left.kind != right.kind {
-		return operand{}, fmt.Errorf("at %d: %s cannot be compared with %s", at+1, left.kind, right.kind)
+		return operand{}, DetailAt.Of(at+1, DetailNotComparable.Of(left.kind.detail(), right.kind.detail()))
 	}
 	if left.n == nil {
 		return equality(left, right, operator, at)
@@ -272,7 +271,7 @@ func (p *conditionParser) compare() (operand, error) {
 
 func equality(left, right operand, operator string, at int) (operand, error) {
 	if operator != "==" && operator != "!=" {
-		return operand{}, fmt.Errorf("at %d: %s cannot be compared with %s", at+1, left.kind, operator)
+		return operand{}, DetailAt.Of(at+1, DetailNotComparable.Of(left.kind.detail(), operator))
 	}
 	same := func(x *Access) bool { return left.s(x) == right.s(x) }
 	if left.kind == kindBool {
@@ -293,7 +292,7 @@ func (p *conditionParser) operand() (operand, error) {
 	case t.kind == tokenNumber:
 		n, err := strconv.ParseInt(t.text, 10, 64)
 		if err != nil {
-			return operand{}, fmt.Errorf("at %d: the number is too large", t.at+1)
+			return operand{}, DetailAt.Of(t.at+1, DetailLargeNumber)
 		}
 		p.next()
 		return operand{kind: kindNumber, n: func(*Access) int64 { return n }}, nil
@@ -305,7 +304,7 @@ func (p *conditionParser) operand() (operand, error) {
 		return variable(t)
 	case p.is("("):
 		if p.depth++; p.depth > maxConditionDepth {
-			return operand{}, errDepth
+			return operand{}, DetailDeep
 		}
 		defer func() { p.depth-- }()
 		inner, err := p.or()
@@ -314,7 +313,7 @@ func (p *conditionParser) operand() (operand, error) {
 		}
 		return inner, err
 	}
-	return operand{}, p.unexpected("a value")
+	return operand{}, p.unexpected(DetailAValue)
 }
 
 func variable(t token) (operand, error) {
@@ -332,7 +331,7 @@ func variable(t token) (operand, error) {
 	case "currentDateTime":
 		return operand{kind: kindDateTime, n: func(a *Access) int64 { return a.At.Unix() }}, nil
 	}
-	return operand{}, fmt.Errorf("at %d: unknown name %.32q", t.at+1, t.text)
+	return operand{}, DetailAt.Of(t.at+1, DetailUnknownName.Of(t.text))
 }
 
 const day = 24 * 60 * 60
@@ -351,7 +350,7 @@ func (p *conditionParser) function(name token) (operand, error) {
 	var numbers []int
 	for !p.is(")") {
 		if len(words)+len(numbers) > 0 && !p.is(",") {
-			return operand{}, p.unexpected(", or )")
+			return operand{}, p.unexpected(DetailCommaOrEnd)
 		}
 		switch p.token.kind {
 		case tokenString:
@@ -359,16 +358,16 @@ func (p *conditionParser) function(name token) (operand, error) {
 		case tokenNumber:
 			n, err := strconv.Atoi(p.token.text)
 			if err != nil || n > 9999 {
-				return operand{}, fmt.Errorf("at %d: the number is too large", p.token.at+1)
+				return operand{}, DetailAt.Of(p.token.at+1, DetailLargeNumber)
 			}
 			numbers = append(numbers, n)
 		default:
-			return operand{}, p.unexpected("a string or a number")
+			return operand{}, p.unexpected(DetailStringOrNumber)
 		}
 		p.next()
 	}
-	wrong := func(want string) (operand, error) {
-		return operand{}, fmt.Errorf("at %d: want %s", name.at+1, want)
+	wrong := func(want any) (operand, error) { // a Detail, or a form
+		return operand{}, DetailAt.Of(name.at+1, DetailWant.Of(want))
 	}
 	switch name.text {
 	case "ipAddress":
@@ -379,7 +378,7 @@ func (p *conditionParser) function(name token) (operand, error) {
 		for _, w := range words {
 			r, err := parseRange(strings.TrimSpace(w))
 			if err != nil {
-				return operand{}, fmt.Errorf("at %d: %.64q is not a CIDR range", name.at+1, w)
+				return operand{}, DetailAt.Of(name.at+1, DetailNotRange.Of(w))
 			}
 			ranges = append(ranges, r)
 		}
@@ -396,15 +395,15 @@ func (p *conditionParser) function(name token) (operand, error) {
 		}}, nil
 	case "date", "time", "dateTime":
 		if len(words) > 0 {
-			return wrong("numbers in " + name.text + "(...)")
+			return wrong(DetailNumbersIn.Of(name.text))
 		}
 		return timeOperand(name, numbers, wrong)
 	}
-	return operand{}, fmt.Errorf("at %d: unknown function %.32q", name.at+1, name.text)
+	return operand{}, DetailAt.Of(name.at+1, DetailUnknownFunction.Of(name.text))
 }
 
 // timeOperand makes the operand of date, time and dateTime.
-func timeOperand(name token, n []int, wrong func(string) (operand, error)) (operand, error) {
+func timeOperand(name token, n []int, wrong func(any) (operand, error)) (operand, error) {
 	constant := func(kind kindOf, v int64) (operand, error) {
 		return operand{kind: kind, n: func(*Access) int64 { return v }}, nil
 	}
@@ -419,21 +418,21 @@ func timeOperand(name token, n []int, wrong func(string) (operand, error)) (oper
 		if s, ok := clock(n); ok {
 			return constant(kindTime, s)
 		}
-		return wrong("a time that exists")
+		return wrong(DetailRealTime)
 	}
 	if len(n) < 3 || name.text == "date" && len(n) != 3 || name.text == "dateTime" && len(n) != 5 && len(n) != 6 {
 		return wrong(map[string]string{"date": "date(year, month, day)", "dateTime": "dateTime(year, month, day, hour, minute, second)"}[name.text])
 	}
 	t := time.Date(n[0], time.Month(n[1]), n[2], 0, 0, 0, 0, time.UTC)
 	if t.Year() != n[0] || t.Month() != time.Month(n[1]) || t.Day() != n[2] {
-		return wrong("a day that exists")
+		return wrong(DetailRealDay)
 	}
 	if name.text == "date" {
 		return constant(kindDate, floor(t.Unix(), day))
 	}
 	s, ok := clock(n[3:])
 	if !ok {
-		return wrong("a time that exists")
+		return wrong(DetailRealTime)
 	}
 	return constant(kindDateTime, t.Unix()+s)
 }

@@ -275,18 +275,18 @@ func parseRanges(texts []string, caller netip.Addr) ([]netip.Prefix, error) {
 	if len(texts) == 0 {
 		caller = caller.Unmap().WithZone("")
 		if !caller.IsValid() {
-			return nil, NewError(CodeBadRanges, maxRanges, "none, and the caller's address is unknown")
+			return nil, NewError(CodeBadRanges, maxRanges, DetailNoRanges)
 		}
 		return []netip.Prefix{netip.PrefixFrom(caller, caller.BitLen())}, nil
 	}
 	if len(texts) > maxRanges {
-		return nil, NewError(CodeBadRanges, maxRanges, fmt.Sprintf("%d ranges", len(texts)))
+		return nil, NewError(CodeBadRanges, maxRanges, DetailManyRanges.Of(len(texts)))
 	}
 	ranges := make([]netip.Prefix, 0, len(texts))
 	for _, t := range texts {
 		p, err := parseRange(strings.TrimSpace(t))
 		if err != nil {
-			return nil, NewError(CodeBadRanges, maxRanges, fmt.Sprintf("%.64q", t))
+			return nil, NewError(CodeBadRanges, maxRanges, DetailNotRange.Of(t))
 		}
 		if !slices.Contains(ranges, p) {
 			ranges = append(ranges, p)
@@ -371,8 +371,7 @@ func (s *Service) claim(ctx context.Context, r Relay, e *Entry) error {
 		version := s.table.version()
 		err := s.store.CreateEntry(ctx, *e)
 		if err == nil {
-			kept := *e
-			s.table.addIf(version, &kept)
+			s.table.addIf(version, *e)
 		}
 		if err != nil && !errors.Is(err, ErrAddressTaken) {
 			return AsError(fmt.Errorf("create entry for imsi-%s: %w", e.IMSI, err))

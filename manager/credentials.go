@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -46,9 +45,8 @@ type credentialCache struct {
 // Errors: CodeBadCredential, CodeCredentialKey, CodeManyCertificates,
 // CodeCredentialExpired, CodeTooManyCredentials, CodeInternal.
 func (s *Service) RegisterCredential(ctx context.Context, op OperatorID, n NewCredential) (Credential, error) {
-	bad := func(why string) (Credential, error) { return Credential{}, NewError(CodeBadCredential, why) }
 	if utf8.RuneCountInString(n.Name) > maxName || !utf8.ValidString(n.Name) {
-		return bad(fmt.Sprintf("name must have at most %d characters", maxName))
+		return Credential{}, NewError(CodeBadCredential, DetailLongCharacters.Of("name", maxName))
 	}
 	ca, err := parseCA(n.CA)
 	if err != nil {
@@ -77,9 +75,9 @@ func (s *Service) RegisterCredential(ctx context.Context, op OperatorID, n NewCr
 
 // parseCA reads one CA certificate that is in force.
 func parseCA(in []byte) (*x509.Certificate, error) {
-	bad := func(why string) (*x509.Certificate, error) { return nil, NewError(CodeBadCredential, why) }
+	bad := func(why error) (*x509.Certificate, error) { return nil, NewError(CodeBadCredential, why) }
 	if len(in) > maxCredentialIn {
-		return bad(fmt.Sprintf("the certificate is larger than %d bytes", maxCredentialIn))
+		return bad(DetailLargeCertificate.Of(maxCredentialIn))
 	}
 	ders := [][]byte{in}
 	if looksLikePEM(in) {
@@ -90,19 +88,19 @@ func parseCA(in []byte) (*x509.Certificate, error) {
 				break
 			}
 			if b.Type != "CERTIFICATE" {
-				return bad("a PEM block is not a certificate")
+				return bad(DetailNotCertificate)
 			}
 			ders = append(ders, b.Bytes)
 		}
 	}
 	if len(in) == 0 || len(ders) == 0 {
-		return bad("there is no CA certificate")
+		return bad(DetailNoCertificate)
 	}
 	certs := make([]*x509.Certificate, len(ders))
 	for i, der := range ders {
 		c, err := x509.ParseCertificates(der)
 		if err != nil || len(c) == 0 {
-			return nil, &Error{Code: CodeBadCredential, Args: []any{"the CA certificate cannot be read"}, Err: err}
+			return nil, &Error{Code: CodeBadCredential, Args: []any{DetailBadCertificate}, Err: err}
 		}
 		certs[i] = c[0]
 		if len(c) > 1 {
@@ -115,11 +113,11 @@ func parseCA(in []byte) (*x509.Certificate, error) {
 	ca := certs[0]
 	switch at := time.Now(); {
 	case !ca.BasicConstraintsValid || !ca.IsCA: // RFC 5280 clause 4.2.1.9
-		return bad("the certificate is not a CA's")
+		return bad(DetailNotCA)
 	case ca.KeyUsage != 0 && ca.KeyUsage&x509.KeyUsageCertSign == 0: // clause 4.2.1.3
-		return bad("the CA's key must not sign certificates")
+		return bad(DetailNoSigning)
 	case ca.PublicKeyAlgorithm == x509.UnknownPublicKeyAlgorithm:
-		return bad("the CA's key is of an unknown kind")
+		return bad(DetailUnknownKey)
 	case at.Before(ca.NotBefore) || at.After(ca.NotAfter):
 		return nil, NewError(CodeCredentialExpired)
 	}
@@ -128,17 +126,17 @@ func parseCA(in []byte) (*x509.Certificate, error) {
 
 func parsePublicKey(in []byte) ([]byte, error) {
 	if len(in) > maxCredentialIn {
-		return nil, NewError(CodeBadCredential, "the public key is too large")
+		return nil, NewError(CodeBadCredential, DetailLargeKey.Of(maxCredentialIn))
 	}
 	if looksLikePEM(in) {
 		b, rest := pem.Decode(in)
 		if b == nil || b.Type != "PUBLIC KEY" || len(bytes.TrimSpace(rest)) > 0 {
-			return nil, NewError(CodeBadCredential, "the public key must be one PEM block of type PUBLIC KEY")
+			return nil, NewError(CodeBadCredential, DetailKeyBlock)
 		}
 		in = b.Bytes
 	}
 	if _, err := x509.ParsePKIXPublicKey(in); err != nil {
-		return nil, &Error{Code: CodeBadCredential, Args: []any{"the public key cannot be read"}, Err: err}
+		return nil, &Error{Code: CodeBadCredential, Args: []any{DetailBadKey}, Err: err}
 	}
 	return in, nil
 }

@@ -52,6 +52,7 @@ type SessionDirectory struct {
 	sessions map[ident.SUPI]map[ident.PDUSessionID]place
 	changed  chan struct{} // closed and replaced at every change of sessions
 	departed func(ident.IMSI, Attachment)
+	known    bool // the sessions that there were at first have been told
 	events   uint64
 	ignored  uint64
 }
@@ -91,7 +92,7 @@ func (d *SessionDirectory) Run(ctx context.Context) error {
 		case <-timer.C:
 		}
 		sub := d.begin()
-		cancel, err := d.smf.Subscribe(ctx, sbi.EventSubscription{ImmediateReport: true}, func(e sbi.SessionEvent) { d.notify(sub, e) })
+		cancel, err := d.smf.Subscribe(ctx, sbi.EventSubscription{ImmediateReport: true, Reported: func() { d.reported(sub) }}, func(e sbi.SessionEvent) { d.notify(sub, e) })
 		if err == nil {
 			close(d.ready)
 			<-ctx.Done()
@@ -150,8 +151,18 @@ func (d *SessionDirectory) begin() uint64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	clear(d.sessions)
+	d.known = false
 	d.sub++
 	return d.sub
+}
+
+// reported notes that all sessions that there were have been told.
+func (d *SessionDirectory) reported(sub uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if sub == d.sub {
+		d.known = true
+	}
 }
 
 func (d *SessionDirectory) notify(sub uint64, e sbi.SessionEvent) {
@@ -186,6 +197,16 @@ func (d *SessionDirectory) Departed(f func(ident.IMSI, Attachment)) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.departed = f
+}
+
+// Places implements Departures.
+func (d *SessionDirectory) Places(imsi ident.IMSI) (at []Attachment, known bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, p := range d.sessions[imsi.SUPI()] {
+		at = append(at, p.at)
+	}
+	return at, d.known
 }
 
 // Changed implements Directory.

@@ -22,6 +22,8 @@ type smf struct {
 	tries  int
 	notify func(sbi.SessionEvent)
 	gone   bool
+	silent bool // does not say by itself that it has told of all that exist
+	report func()
 }
 
 func (s *smf) Subscribe(_ context.Context, sub sbi.EventSubscription, notify func(sbi.SessionEvent)) (func(), error) {
@@ -34,6 +36,9 @@ func (s *smf) Subscribe(_ context.Context, sub sbi.EventSubscription, notify fun
 	if sub.ImmediateReport {
 		for _, e := range s.exist {
 			notify(e)
+		}
+		if s.report = sub.Reported; !s.silent && s.report != nil {
+			s.report()
 		}
 	}
 	s.notify = notify

@@ -31,7 +31,7 @@ func (s *Service) Relays() []RelayStatus { return s.fleet.status() }
 //
 // When it returns nil the relay has begun, or the manager that it is attached to has
 // been told. Errors: CodeUnknownRelay (also for an inner relay, which has nothing to
-// drain but what outer relays ask of it), CodeRelayNotAttached (it went away, or does not
+// drain but what outer relays ask of it), CodeDrainFailed (it went away, or does not
 // answer), CodeInternal; ctx's error.
 func (s *Service) DrainRelay(ctx context.Context, id RelayID) error {
 	key := relayKey{OuterRelay, id}
@@ -51,7 +51,7 @@ func (s *Service) DrainRelay(ctx context.Context, id RelayID) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		return &Error{Code: CodeRelayNotAttached, Err: fmt.Errorf("drain relay %s: %w", id, err)}
+		return &Error{Code: CodeDrainFailed, Args: []any{string(id)}, Err: fmt.Errorf("drain relay %s: %w", id, err)}
 	}
 	s.log.Info("relay told to drain", "relay", id, "sessions", len(here), "elsewhere", elsewhere)
 	return nil

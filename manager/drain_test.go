@@ -36,7 +36,10 @@ func TestDrainRelay(t *testing.T) {
 	wantCode(t, r.DrainRelay(t.Context(), "outer2"), manager.CodeUnknownRelay, "one that is not there")
 	wantCode(t, r.DrainRelay(t.Context(), "inner1"), manager.CodeUnknownRelay, "an inner relay")
 	outer.with(func(f *fakeRelay) { f.mute = true })
-	wantCode(t, r.DrainRelay(t.Context(), "outer1"), manager.CodeRelayNotAttached, "one that does not answer")
+	err := r.DrainRelay(t.Context(), "outer1")
+	if wantCode(t, err, manager.CodeDrainFailed, "one that does not answer"); manager.AsError(err).Kind() != manager.KindFailed {
+		t.Errorf("kind %v; want KindFailed: clients repeat what is answered with 503", manager.AsError(err).Kind())
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := r.DrainRelay(ctx, "outer1"); !errors.Is(err, context.Canceled) {

@@ -76,10 +76,9 @@ func (e Entry) Duration() time.Duration { return e.Expires.Sub(e.Created) }
 // Expired reports whether the entry is no longer valid at now.
 func (e Entry) Expired(now time.Time) bool { return !now.Before(e.Expires) }
 
-// Subscriber is a SIM: its IMSI, its SIM ID (may be empty) and its owner.
+// Subscriber is a SIM: its IMSI and its owner.
 type Subscriber struct {
 	IMSI       ident.IMSI
-	SIMID      string
 	OperatorID OperatorID
 }
 

@@ -29,7 +29,7 @@ const (
 // errors.Is(err, manager.CodeUnknownSubscriber), or with errors.As.
 type Error struct {
 	Code Code
-	Args []any // arguments of the code's message, in order
+	Args []any // arguments of the code's message, in order: values, or Details and Detailed
 	Err  error // what lies beneath, for the log; never shown to clients
 }
 
@@ -67,10 +67,49 @@ func (e *Error) Message(l Language) string {
 	if l == Japanese {
 		text = t.ja
 	}
-	if len(e.Args) == 0 {
+	return worded(text, e.Args, l)
+}
+
+// Detailed is a Detail with its arguments. As an error it reads in English.
+type Detailed struct {
+	detail Detail
+	args   []any
+}
+
+// Of returns d with its arguments, which may be Details and Detailed in turn.
+func (d Detail) Of(args ...any) Detailed { return Detailed{d, args} }
+
+// Error implements error.
+func (d Detail) Error() string { return d.Of().Error() }
+
+// Error implements error.
+func (d Detailed) Error() string { return d.text(English) }
+
+func (d Detailed) text(l Language) string {
+	t := details[d.detail]
+	if l == Japanese {
+		return worded(t.ja, d.args, l)
+	}
+	return worded(t.en, d.args, l)
+}
+
+// worded fills in the arguments of a text; those that are details in its language.
+func worded(text string, args []any, l Language) string {
+	if len(args) == 0 {
 		return text
 	}
-	return fmt.Sprintf(text, e.Args...)
+	out := make([]any, len(args))
+	for i, a := range args {
+		switch a := a.(type) {
+		case Detail:
+			out[i] = a.Of().text(l)
+		case Detailed:
+			out[i] = a.text(l)
+		default:
+			out[i] = a
+		}
+	}
+	return fmt.Sprintf(text, out...)
 }
 
 // AsError returns err as an *Error. Errors without a code become CodeInternal

@@ -24,6 +24,8 @@ const (
 	// an action and died.
 	actionIdle  = 5 * time.Second
 	maxAttempts = 3 // of a web request, or of a change that the store did not take
+
+	maxURL, maxWebBody, maxHeaders = 2048, 8 << 10, 32 // of a web request; bytes, bytes, count
 )
 
 // action is a Typed that parseAction understood.
@@ -37,9 +39,6 @@ type action struct {
 
 // parseAction understands an action. Errors: CodeBadHandler, CodeUnsupportedAction.
 func parseAction(t Typed, classes map[SpeedClass]ident.AMBR) (action, error) {
-	bad := func(text string) (action, error) {
-		return action{}, NewError(CodeBadHandler, "actionConfigList: "+text)
-	}
 	var a action
 	switch t.Type {
 	case "ActivationAction":
@@ -55,7 +54,7 @@ func parseAction(t Typed, classes map[SpeedClass]ident.AMBR) (action, error) {
 	case "ChangeSpeedClassAction":
 		a.class = SpeedClass(t.text("speedClass"))
 		if _, ok := classes[a.class]; !ok {
-			return bad("unknown speedClass")
+			return action{}, NewError(CodeBadHandler, DetailIn.Of("actionConfigList", DetailUnknown.Of("speedClass")))
 		}
 	case "ExecuteWebRequestAction":
 		web, err := parseWeb(t)
@@ -72,27 +71,27 @@ func parseAction(t Typed, classes map[SpeedClass]ident.AMBR) (action, error) {
 }
 
 func parseWeb(t Typed) (WebRequest, error) {
-	bad := func(text string) (WebRequest, error) {
-		return WebRequest{}, NewError(CodeBadHandler, "ExecuteWebRequestAction: "+text)
+	bad := func(why error) (WebRequest, error) {
+		return WebRequest{}, NewError(CodeBadHandler, DetailIn.Of("ExecuteWebRequestAction", why))
 	}
 	w := WebRequest{Method: strings.ToUpper(t.text("httpMethod")), URL: t.text("url"), ContentType: t.text("contentType"), Body: t.text("body"), Headers: map[string]string{}}
 	if w.Method == "" {
 		w.Method = http.MethodPost
 	}
 	if !slices.Contains([]string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete}, w.Method) {
-		return bad("httpMethod must be GET, POST, PUT or DELETE")
+		return bad(DetailOneOf.Of("httpMethod", "GET, POST, PUT, DELETE"))
 	}
 	u, err := url.Parse(expand(w.URL, map[string]string{}))
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || len(w.URL) > 2048 {
-		return bad("url must be an http or https URL without credentials, of at most 2048 bytes")
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || len(w.URL) > maxURL {
+		return bad(DetailBadURL.Of(maxURL))
 	}
-	if len(w.Body) > 8<<10 {
-		return bad("body is longer than 8192 bytes")
+	if len(w.Body) > maxWebBody {
+		return bad(DetailLongBytes.Of("body", maxWebBody))
 	}
 	if raw, ok := t.Properties["headers"]; ok && string(raw) != "null" {
 		var headers map[string]any
-		if json.Unmarshal(raw, &headers) != nil || len(headers) > 32 {
-			return bad("headers must be an object of at most 32 strings")
+		if json.Unmarshal(raw, &headers) != nil || len(headers) > maxHeaders {
+			return bad(DetailBadHeaders.Of(maxHeaders))
 		}
 		for k, v := range headers {
 			w.Headers[k] = fmt.Sprint(v)
@@ -101,7 +100,7 @@ func parseWeb(t Typed) (WebRequest, error) {
 	w.Headers["Content-Type"] = w.ContentType
 	for k, v := range w.Headers {
 		if k == "" || strings.ContainsAny(k, " :\r\n\t") || strings.ContainsAny(v, "\r\n\x00") {
-			return bad("a header is not valid")
+			return bad(DetailBadHeader)
 		}
 	}
 	delete(w.Headers, "Content-Type")

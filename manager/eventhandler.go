@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/simreach/simreach/internal/ident"
@@ -63,7 +62,8 @@ const (
 	// MaxHandlers is how many handlers one target may have.
 	MaxHandlers = 10
 	// MaxActions is how many actions one handler may have.
-	MaxActions = 5
+	MaxActions     = 5
+	maxHandlerText = 1024 // bytes, of a description
 )
 
 // HandlerStore keeps event handlers and what they have set going.
@@ -151,14 +151,16 @@ func handlerError(h EventHandler, what string, err error) error {
 }
 
 func (s *Service) checkHandler(ctx context.Context, h EventHandler) error {
-	bad := func(format string, args ...any) error { return NewError(CodeBadHandler, fmt.Sprintf(format, args...)) }
+	bad := func(why error) error { return NewError(CodeBadHandler, why) }
 	switch {
-	case h.Name == "" || len(h.Name) > maxTag:
-		return bad("name is required, at most %d bytes", maxTag)
-	case len(h.Description) > 1024:
-		return bad("description is longer than 1024 bytes")
+	case h.Name == "":
+		return bad(DetailRequired.Of("name"))
+	case len(h.Name) > maxTag:
+		return bad(DetailLongBytes.Of("name", maxTag))
+	case len(h.Description) > maxHandlerText:
+		return bad(DetailLongBytes.Of("description", maxHandlerText))
 	case len(h.Actions) == 0 || len(h.Actions) > MaxActions:
-		return bad("actionConfigList must have 1 to %d actions", MaxActions)
+		return bad(DetailItems.Of("actionConfigList", 1, MaxActions))
 	}
 	if _, err := parseRule(h.Rule, h.Kind, s.sims.classes); err != nil {
 		return err
@@ -171,7 +173,7 @@ func (s *Service) checkHandler(ctx context.Context, h EventHandler) error {
 	switch h.Kind {
 	case TargetOperator:
 		if h.Target != string(h.OperatorID) {
-			return bad("targetOperatorId is not the caller's")
+			return bad(DetailOthersTarget)
 		}
 	case TargetGroup:
 		_, err := s.Group(ctx, h.OperatorID, GroupID(h.Target))
@@ -187,7 +189,7 @@ func (s *Service) checkHandler(ctx context.Context, h EventHandler) error {
 		_, err := s.owned(ctx, h.OperatorID, SIMRef{SIMID: h.Target})
 		return err
 	default:
-		return bad("exactly one of targetOperatorId, targetGroupId, targetImsi and targetSimId is required")
+		return bad(DetailOneTarget)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package manager
 import (
 	"context"
 	"fmt"
+	"math"
 	"strconv"
 	"time"
 
@@ -77,6 +78,7 @@ type moment struct {
 const (
 	immediately = "IMMEDIATELY"
 	never       = "NEVER"
+	maxOffset   = 525600 // minutes: a year
 )
 
 func parseMoment(t Typed, word, offset string) (moment, error) {
@@ -84,12 +86,12 @@ func parseMoment(t Typed, word, offset string) (moment, error) {
 	switch m.word {
 	case immediately, "AFTER_ONE_DAY", "BEGINNING_OF_NEXT_DAY", "BEGINNING_OF_NEXT_MONTH", never:
 	default:
-		return m, NewError(CodeBadHandler, word+" must be IMMEDIATELY, AFTER_ONE_DAY, BEGINNING_OF_NEXT_DAY, BEGINNING_OF_NEXT_MONTH or NEVER")
+		return m, NewError(CodeBadHandler, DetailOneOf.Of(word, "IMMEDIATELY, AFTER_ONE_DAY, BEGINNING_OF_NEXT_DAY, BEGINNING_OF_NEXT_MONTH, NEVER"))
 	}
 	if text := t.text(offset); text != "" {
 		n, err := strconv.Atoi(text)
-		if err != nil || n < 0 || n > 525600 {
-			return m, NewError(CodeBadHandler, offset+" must be a whole number from 0 to 525600")
+		if err != nil || n < 0 || n > maxOffset {
+			return m, NewError(CodeBadHandler, DetailWhole.Of(offset, 0, maxOffset))
 		}
 		m.offset = time.Duration(n) * time.Minute
 	}
@@ -117,7 +119,9 @@ var forever = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // parseRule understands a rule. Errors: CodeBadHandler, CodeUnsupportedRule.
 func parseRule(t Typed, kind TargetKind, classes map[SpeedClass]ident.AMBR) (rule, error) {
-	bad := func(text string) (rule, error) { return rule{}, NewError(CodeBadHandler, "ruleConfig: "+text) }
+	bad := func(why Detailed) (rule, error) {
+		return rule{}, NewError(CodeBadHandler, DetailIn.Of("ruleConfig", why))
+	}
 	r, ok := ruleTypes[t.Type]
 	if !ok {
 		return rule{}, NewError(CodeUnsupportedRule, fmt.Sprintf("%.64q", t.Type))
@@ -130,38 +134,38 @@ func parseRule(t Typed, kind TargetKind, classes map[SpeedClass]ident.AMBR) (rul
 	switch {
 	case r.first:
 		if r.rest.word != never {
-			return bad("inactiveTimeoutDateConst must be NEVER")
+			return bad(DetailMustBe.Of("inactiveTimeoutDateConst", never))
 		}
 	case r.on == onUsage:
 		// A threshold stays passed: without a rest the rule would fire at every report.
 		if r.rest.word == immediately {
-			return bad("inactiveTimeoutDateConst must not be IMMEDIATELY")
+			return bad(DetailMustNotBe.Of("inactiveTimeoutDateConst", immediately))
 		}
 		mib, err := strconv.ParseUint(t.text("limitTotalTrafficMegaByte"), 10, 31)
 		if err != nil || mib == 0 {
-			return bad("limitTotalTrafficMegaByte must be a whole number from 1 to 2147483647")
+			return bad(DetailWhole.Of("limitTotalTrafficMegaByte", 1, math.MaxInt32))
 		}
 		r.limit = mib << 20
 	case r.on == onStatus:
 		r.from, r.to = t.text("sourceStatus"), t.text("targetStatus")
 		for _, s := range []string{r.from, r.to} {
 			if s != "" && !SIMStatus(s).Valid() {
-				return bad("unknown status")
+				return bad(DetailUnknown.Of("status"))
 			}
 		}
 	case r.on == onSpeedClass:
 		r.to = t.text("targetSpeedClass")
 		if _, ok := classes[SpeedClass(r.to)]; !ok && r.to != "" {
-			return bad("unknown speed class")
+			return bad(DetailUnknown.Of("targetSpeedClass"))
 		}
 	case r.on == onSession:
 		r.to = t.text("sessionStatus")
 		if r.to != string(SessionCreated) && r.to != string(SessionDeleted) {
-			return bad("sessionStatus must be Created or Deleted")
+			return bad(DetailOneOf.Of("sessionStatus", "Created, Deleted"))
 		}
 	}
 	if r.total && kind != TargetOperator && kind != TargetGroup {
-		return bad("this rule needs an operator or a group as its target")
+		return bad(DetailTargetOfMany.Of())
 	}
 	return r, nil
 }

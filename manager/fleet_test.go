@@ -37,6 +37,7 @@ func TestDraining(t *testing.T) {
 		_, err := m.CreateEntry(t.Context(), op1, request())
 		wantCode(t, err, manager.CodeNoOuterRelay, "the only relay drains")
 
+		pass(time.Second) // Relays orders the two by their time
 		fresh := attach(t, m.Service, process("i2", false))
 		e2 := create(t, m.Service)
 		for _, r := range []*fakeRelay{old, fresh} {

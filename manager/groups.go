@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 )
 
@@ -72,6 +73,7 @@ func (s *Service) CreateGroup(ctx context.Context, op OperatorID, tags map[strin
 	if g.Configuration == nil {
 		g.Configuration = map[string]map[string]json.RawMessage{}
 	}
+	maps.DeleteFunc(g.Configuration, func(_ string, values map[string]json.RawMessage) bool { return values == nil })
 	if err := checkTags(g.Tags); err != nil {
 		return Group{}, err
 	}
@@ -90,28 +92,31 @@ func (s *Service) CreateGroup(ctx context.Context, op OperatorID, tags map[strin
 
 func checkTags(tags map[string]string) error {
 	if len(tags) > maxTags {
-		return NewError(CodeBadTag, fmt.Sprintf("more than %d tags", maxTags))
+		return NewError(CodeBadTag, DetailManyTags.Of(maxTags))
 	}
 	for k, v := range tags {
 		if unstorable(k) || unstorable(v) {
 			return NewError(CodeBadText)
 		}
 		if k == "" || len(k) > maxTag || len(v) > maxTag {
-			return NewError(CodeBadTag, fmt.Sprintf("%.40q: names and values have at most %d bytes, and names are not empty", k, maxTag))
+			return NewError(CodeBadTag, DetailLongTag.Of(k, maxTag))
 		}
 	}
 	return nil
 }
 
 func (g Group) checkConfiguration() error {
-	for ns := range g.Configuration {
+	for ns, values := range g.Configuration {
 		if !namespaces[ns] {
-			return NewError(CodeBadNamespace, fmt.Sprintf("%.64q", ns))
+			return NewError(CodeBadNamespace, DetailNotKnown.Of(fmt.Sprintf("%.64q", ns)))
+		}
+		if _, ok := values[""]; ok { // no call could remove it
+			return NewError(CodeBadNamespace, DetailRequired.Of("key"))
 		}
 	}
 	text, err := json.Marshal(g.Configuration)
 	if err != nil {
-		return NewError(CodeBadNamespace, "a value is not JSON")
+		return NewError(CodeBadNamespace, DetailBadJSON)
 	}
 	if len(text) > MaxGroupConfiguration {
 		return NewError(CodeGroupTooLarge, MaxGroupConfiguration)

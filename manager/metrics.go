@@ -112,10 +112,13 @@ func (m *metrics) loggedIn(l Login, err error) {
 }
 
 // size returns how many entries are in t.
-func (t *entryTable) size() int {
+func (t *entryTable) size() (n int) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return len(t.entries)
+	for _, h := range t.hosts {
+		n += len(h.entries)
+	}
+	return n
 }
 
 // count returns how many relays of a kind have a session here.

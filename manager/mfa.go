@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/base32"
 	"errors"
-	"net/netip"
 	"strings"
 	"time"
 
@@ -44,10 +43,10 @@ func (s *Service) EnrolMFA(ctx context.Context, p Principal) (uri string, err er
 // login by password needs a code. With withBackups it returns backup codes, of which each
 // stands for one code once; they are not kept.
 //
-// Errors: CodeUnknownUser, CodeMFANotRequested, CodeMFAActive, CodeOTPWrong,
-// CodeTooManyLogins, CodeInternal.
+// Errors: CodeUnknownUser, CodeMFANotRequested, CodeMFAActive, CodeWrongOTP,
+// CodeTooManyTries, CodeInternal.
 func (s *Service) VerifyMFA(ctx context.Context, p Principal, code string, withBackups bool) (backups []string, err error) {
-	t, err := s.accounts.guard.enter(ctx, "m"+p.String(), netip.Addr{})
+	t, err := s.tries(ctx, "m"+p.String())
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +57,7 @@ func (s *Service) VerifyMFA(ctx context.Context, p Principal, code string, withB
 		case a.MFA.Status != MFAUnconfirmed:
 			return NewError(CodeMFANotRequested)
 		case !a.MFA.use(code, time.Now()):
-			return NewError(CodeOTPWrong)
+			return NewError(CodeWrongOTP)
 		}
 		a.MFA.Status, a.MFA.Backups, backups = MFAActive, nil, nil
 		for range backupCodes {
@@ -71,7 +70,7 @@ func (s *Service) VerifyMFA(ctx context.Context, p Principal, code string, withB
 		return nil
 	})
 	switch {
-	case errors.Is(err, CodeOTPWrong):
+	case errors.Is(err, CodeWrongOTP):
 		t.failed()
 	case err != nil:
 		t.leave()
@@ -92,14 +91,21 @@ func newBackupCode() string {
 // right to do so is enough.
 //
 // Errors: CodeUnknownUser, CodeMFANotRequested, CodeNoPassword, CodeWrongPassword,
-// CodeTooManyLogins, CodeInternal.
+// CodeTooManyTries, CodeInternal.
 func (s *Service) RevokeMFA(ctx context.Context, p Principal, password *string) error {
+	checked := ""
 	if password != nil {
-		if err := s.checkPassword(ctx, p, *password); err != nil {
+		var err error
+		if checked, err = s.checkPassword(ctx, p, *password); err != nil {
 			return err
 		}
 	}
 	return s.changeAccount(ctx, p, func(a *Account) error {
+		if password != nil {
+			if err := a.still(checked); err != nil {
+				return err
+			}
+		}
 		if a.MFA.Status == "" || a.MFA.Status == MFAInactive {
 			return NewError(CodeMFANotRequested)
 		}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/simreach/simreach/internal/ident"
 )
 
 const (
@@ -152,6 +154,8 @@ func (s *Service) follow(ctx context.Context, c Change) {
 		s.pingHere(ctx, c)
 	case ChangeRelayDrain:
 		s.drainHere(c)
+	case ChangeSIM:
+		s.barFrom(ctx, ident.IMSI(c.ID))
 	case ChangeCredential:
 		s.credentialChanged(CredentialID(c.ID))
 	}
@@ -170,6 +174,7 @@ func (s *Service) resync(ctx context.Context) {
 		s.log.Error("entries not read; each is read when it is asked for", "error", err)
 	}
 	s.credentialChanged("")
+	s.barAll(ctx)
 	s.peers.forget()
 	if s.heartbeat > 0 {
 		s.learnFleet(ctx)

@@ -28,6 +28,7 @@ func TestSeveralManagers(t *testing.T) {
 		"the connections to the database are lost": testDatabaseLost,
 		"a successor at another manager":           testSuccessorElsewhere,
 		"a successor of one that drains":           testSuccessorOfDraining,
+		"a SIM is suspended at another manager":    testSuspendedElsewhere,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, server) })
 	}

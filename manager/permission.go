@@ -2,9 +2,9 @@ package manager
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -93,14 +93,14 @@ func (o *oneOrAll) UnmarshalJSON(b []byte) error {
 func parsePermission(text string) (*policy, error) {
 	return parsePolicy(text, func(s statementJSON) ([]string, error) {
 		if s.Principal != nil {
-			return nil, errors.New("principal belongs to trust policies")
+			return nil, DetailNotInPermission
 		}
 		if len(s.API) == 0 {
-			return nil, errors.New("api is required")
+			return nil, DetailRequired.Of("api")
 		}
 		for _, a := range s.API {
 			if !validAPIPattern(a) {
-				return nil, fmt.Errorf("api %.64q: want a name like Sim:getSim, Sim:list*, Sim:* or *", a)
+				return nil, DetailBadAPI.Of(a)
 			}
 		}
 		return s.API, nil
@@ -113,23 +113,24 @@ func parsePermission(text string) (*policy, error) {
 func parseTrustPolicy(text string) (*policy, error) {
 	return parsePolicy(text, func(s statementJSON) ([]string, error) {
 		if s.API != nil {
-			return nil, errors.New("api belongs to permissions")
+			return nil, DetailNotInTrustPolicy
 		}
 		if s.Principal == nil || len(s.Principal.Soracom)+len(s.Principal.Service) == 0 {
-			return nil, errors.New("principal is required")
+			return nil, DetailRequired.Of("principal")
 		}
 		for _, p := range s.Principal.Soracom {
 			if !validPrincipal(p) {
-				return nil, fmt.Errorf("principal %.64q: want srn:soracom:OP...::Operator:OP... or srn:soracom:OP...::User:name", p)
+				return nil, DetailBadPrincipal.Of(p)
 			}
 		}
 		return s.Principal.Soracom, nil
 	})
 }
 
+// parsePolicy returns errors that are a Detail or Detailed, as patterns does.
 func parsePolicy(text string, patterns func(statementJSON) ([]string, error)) (*policy, error) {
 	if len(text) > MaxPermission {
-		return nil, fmt.Errorf("it is longer than %d bytes", MaxPermission)
+		return nil, DetailTooLong.Of(MaxPermission)
 	}
 	var in struct {
 		Statements []statementJSON `json:"statements"`
@@ -140,19 +141,19 @@ func parsePolicy(text string, patterns func(statementJSON) ([]string, error)) (*
 		return nil, jsonFault(err)
 	}
 	if rest, err := io.ReadAll(io.MultiReader(d.Buffered(), strings.NewReader(text[min(int(d.InputOffset()), len(text)):]))); err != nil || len(bytes.TrimSpace(rest)) > 0 {
-		return nil, errors.New("there is more after the JSON object")
+		return nil, DetailTwoValues
 	}
 	if in.Statements == nil {
-		return nil, errors.New("statements is required")
+		return nil, DetailRequired.Of("statements")
 	}
 	if len(in.Statements) > maxStatements {
-		return nil, fmt.Errorf("there are more than %d statements", maxStatements)
+		return nil, DetailManyStatements.Of(maxStatements)
 	}
 	p := &policy{}
 	for i, s := range in.Statements {
 		out, err := s.parse(patterns)
 		if err != nil {
-			return nil, fmt.Errorf("statement %d: %w", i+1, err)
+			return nil, DetailStatement.Of(i+1, err)
 		}
 		p.statements = append(p.statements, out)
 	}
@@ -166,14 +167,14 @@ func (s statementJSON) parse(patterns func(statementJSON) ([]string, error)) (ou
 	case "deny":
 		out.effect = denied
 	default:
-		return out, fmt.Errorf("effect %.32q: want allow or deny", s.Effect)
+		return out, DetailBadEffect.Of(s.Effect)
 	}
 	if out.patterns, err = patterns(s); err != nil {
 		return out, err
 	}
 	if strings.TrimSpace(s.Condition) != "" {
 		if out.condition, err = parseCondition(s.Condition); err != nil {
-			return out, fmt.Errorf("condition: %w", err)
+			return out, DetailIn.Of("condition", err)
 		}
 	}
 	return out, nil
@@ -182,12 +183,18 @@ func (s statementJSON) parse(patterns func(statementJSON) ([]string, error)) (ou
 // jsonFault says what is wrong with JSON in the terms of who wrote it.
 func jsonFault(err error) error {
 	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		return fmt.Errorf("%s has another type than it should", e.Field)
+		return DetailBadType.Of(cmp.Or(e.Field, "JSON"))
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return errors.New("the JSON ends early")
+		return DetailEndsEarly
 	}
-	return errors.New(strings.TrimPrefix(err.Error(), "json: "))
+	if e, ok := errors.AsType[*json.SyntaxError](err); ok {
+		return DetailNotJSON.Of(e.Offset)
+	}
+	if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
+		return DetailUnknownField.Of(name)
+	}
+	return DetailBadJSON
 }
 
 func validAPIPattern(s string) bool {

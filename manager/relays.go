@@ -59,35 +59,35 @@ type Relay struct {
 	Region   string         // free text; empty: none
 	Live     int            // connections alive at the time of attaching
 	// Draining says that an outer relay finishes its connections beside its replacement,
-	// another process with the same ID: it is sent CommandClose, CommandCredential and
-	// CommandCut only, and the one that is replacing it stays attached.
+	// another process with the same ID: it is sent CommandClose, CommandCredential,
+	// CommandCut and CommandReview only, and the one that is replacing it stays attached.
 	Draining bool
 }
 
 // Validate returns CodeBadRelay for a registration that cannot work.
 func (r Relay) Validate() error {
-	bad := func(why string) error { return NewError(CodeBadRelay, why) }
+	bad := func(why error) error { return NewError(CodeBadRelay, why) }
 	switch {
 	case r.ID == "":
-		return bad("no id")
+		return bad(DetailRequired.Of("id"))
 	case r.Instance == "":
-		return bad("no instance")
+		return bad(DetailRequired.Of("instance"))
 	case !r.Address.Addr().IsValid() || r.Address.Addr().IsUnspecified():
-		return bad("no address")
+		return bad(DetailRequired.Of("address"))
 	case unstorable(string(r.ID)), unstorable(r.Instance), unstorable(r.Region):
-		return bad("the id, instance or region has a zero byte or is not UTF-8")
+		return bad(DetailRelayText)
 	}
 	switch r.Kind {
 	case OuterRelay:
 		if r.Ports.Size() == 0 {
-			return bad("no port range")
+			return bad(DetailRequired.Of("ports"))
 		}
 	case InnerRelay:
 		if r.Address.Port() == 0 {
-			return bad("no port")
+			return bad(DetailRequired.Of("port"))
 		}
 	default:
-		return bad("unknown kind")
+		return bad(DetailUnknown.Of("kind"))
 	}
 	return nil
 }
@@ -115,8 +115,13 @@ const (
 	// CommandDrain tells the relay to finish its connections and take no new ones.
 	CommandDrain
 	// CommandCut says that the device with IMSI is no longer at the address Device: the
-	// relay cuts the connections that lead there, for CauseDeviceLeft. Its entries stay.
+	// relay cuts the connections that lead there, those that are being set up too, for
+	// CauseDeviceLeft. Its entries stay.
 	CommandCut
+	// CommandReview says that a CommandCut may be missing: the relay asks which of the
+	// devices that its connections lead to have left (RelaySession.Departed), and does as
+	// CommandCut says. After a snapshot it does so by itself.
+	CommandReview
 )
 
 // String returns the command's name.
@@ -136,6 +141,8 @@ func (k CommandKind) String() string {
 		return "drain"
 	case CommandCut:
 		return "cut"
+	case CommandReview:
+		return "review"
 	}
 	return fmt.Sprintf("command %d", uint8(k))
 }
@@ -200,6 +207,13 @@ type Command struct {
 
 	IMSI   ident.IMSI // cut
 	Device netip.Addr // cut
+}
+
+// Place is a device at an address behind an inner relay: where a connection leads.
+type Place struct {
+	IMSI    ident.IMSI
+	Inner   RelayID
+	Address netip.Addr
 }
 
 // Ping asks an inner relay to reach a device with ICMP echo requests.

@@ -61,8 +61,8 @@ func (rs *RelaySession) resolve(ctx context.Context, q *ResolveRequest, now time
 	if rs.ended() || rs.relay.Kind != OuterRelay {
 		return Route{}, NewError(CodeRelayNotAttached)
 	}
-	e := s.table.known(hit)
-	if e == nil {
+	e, ok := s.table.known(hit)
+	if !ok {
 		if memory {
 			return Route{}, errUnknownHere
 		}
@@ -121,13 +121,6 @@ func (rs *RelaySession) resolve(ctx context.Context, q *ResolveRequest, now time
 		return Route{}, AsError(fmt.Errorf("sign ticket for entry %s: %w", e.ID, err))
 	}
 	return r, nil
-}
-
-// known returns the entry at an address if it is in memory; it must not be changed.
-func (t *entryTable) known(a netip.AddrPort) *Entry {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	return t.entries[a]
 }
 
 // knows reports whether a credential is in memory.

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unique"
 )
 
 // ContractNapter is the option that keeps the audit log for longer (N8).
@@ -27,8 +28,8 @@ const (
 
 // auditState is what a Service keeps of the audit log in memory. Its zero value works.
 type auditState struct {
-	mu     sync.Mutex // guards owners
-	owners map[EntryID]owner
+	mu     sync.Mutex                       // guards owners
+	owners map[EntryID]unique.Handle[owner] // there are few different ones
 
 	stored  atomic.Uint64
 	refused atomic.Uint64
@@ -112,22 +113,22 @@ func (s *Service) maySpeak(ctx context.Context, relay RelayID, r AuditRecord) (b
 func (s *Service) entryOwner(ctx context.Context, id EntryID) (owner, error) {
 	a := &s.audit
 	a.mu.Lock()
-	o, ok := a.owners[id]
+	known, ok := a.owners[id]
 	a.mu.Unlock()
 	if ok {
-		return o, nil
+		return known.Value(), nil
 	}
 	op, relay, err := s.store.EntryOwner(ctx, id)
 	if err != nil {
 		return owner{}, err
 	}
-	o = owner{op, relay}
+	o := owner{op, relay}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.owners == nil || len(a.owners) >= maxOwners {
-		a.owners = map[EntryID]owner{} // they come back as they are asked for
+		a.owners = map[EntryID]unique.Handle[owner]{} // they come back as they are asked for
 	}
-	a.owners[id] = o
+	a.owners[id] = unique.Make(o)
 	return o, nil
 }
 

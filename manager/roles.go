@@ -34,7 +34,7 @@ func checkRole(r Role) error {
 		return NewError(CodeBadDescription, maxDescription)
 	}
 	if _, err := parsePermission(r.Permission); err != nil {
-		return NewError(CodeBadPermission, err.Error())
+		return NewError(CodeBadPermission, err)
 	}
 	return nil
 }
@@ -95,26 +95,32 @@ func (s *Service) UserRoles(ctx context.Context, p Principal) ([]Role, error) {
 	return rs, userError(ctx, p, "roles of user", err)
 }
 
-// AttachRole gives a user a role; once more changes nothing. Errors: CodeUnknownUser,
-// CodeUnknownRole, CodeInternal.
+// AttachRole gives a user a role; once more changes nothing. Errors: CodeBadRoleID,
+// CodeUnknownUser, CodeUnknownRole, CodeInternal.
 func (s *Service) AttachRole(ctx context.Context, p Principal, id string) error {
-	if _, err := s.Role(ctx, p.OperatorID, id); err != nil {
-		return err
+	if !validName(id) {
+		return NewError(CodeBadRoleID)
 	}
 	err := s.store.AttachRole(ctx, p, id)
 	s.accounts.forget(p.OperatorID)
-	return userError(ctx, p, "attach role", err)
+	if errors.Is(err, ErrNotFound) { // which of the two is not there?
+		if _, err := s.Account(ctx, p); err != nil {
+			return err
+		}
+		return NewError(CodeUnknownRole, id)
+	}
+	return faultIn(ctx, "attach role", err)
 }
 
 // DetachRole takes a role from a user. Errors: CodeUnknownUser, CodeRoleNotAttached,
 // CodeInternal.
 func (s *Service) DetachRole(ctx context.Context, p Principal, id string) error {
-	if _, err := s.Account(ctx, p); err != nil {
-		return err
-	}
 	err := s.store.DetachRole(ctx, p, id)
 	s.accounts.forget(p.OperatorID)
 	if errors.Is(err, ErrNotFound) {
+		if _, err := s.Account(ctx, p); err != nil {
+			return err
+		}
 		return NewError(CodeRoleNotAttached, id)
 	}
 	return faultIn(ctx, "detach role", err)

@@ -152,7 +152,7 @@ type SIM struct {
 	Subscription string   `json:"subscription,omitempty"`
 	ModuleType   string   `json:"moduleType,omitempty"`
 	Bundles      []string `json:"bundles,omitempty"`
-	// SecretHash is the SHA-256 of what registers a shipped SIM, in hexadecimal.
+	// SecretHash is the SHA-256 of what registers a shipped SIM, or did, in hexadecimal.
 	SecretHash string `json:"secretHash,omitempty"`
 
 	Lock               *IMEILock    `json:"lock,omitempty"`

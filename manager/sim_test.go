@@ -316,6 +316,16 @@ func TestRegistration(t *testing.T) {
 	}
 	_, err = r.RegisterSIM(t.Context(), op2, ref, "s3cret", "", nil)
 	wantCode(t, err, manager.CodeUnknownSIM, "a SIM that is owned")
+	changed, err := r.SetSIMStatus(t.Context(), op1, ref, manager.SIMActive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err = r.RegisterSIM(t.Context(), op1, ref, "s3cret", "", map[string]string{"name": "n"})
+	if err != nil || s.Status != manager.SIMActive || !s.Registered.Equal(changed.Registered) || !s.Modified.Equal(changed.Modified) {
+		t.Errorf("the same once more: %+v, %v; want %+v", s, err, changed)
+	}
+	_, err = r.RegisterSIM(t.Context(), op1, ref, "wrong", "", nil)
+	wantCode(t, err, manager.CodeUnknownSIM, "one's own with a wrong secret")
 }
 
 // The time of an entry shows at once and is stored.

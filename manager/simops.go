@@ -3,7 +3,6 @@ package manager
 import (
 	"context"
 	"errors"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -137,6 +136,7 @@ func (s *Service) changeSIM(ctx context.Context, op OperatorID, ref SIMRef, dept
 func (s *Service) simChanged(ctx context.Context, before, after SIM, depth int) SIMResult {
 	// What is stored happens, whether or not the caller waits for it.
 	ctx = context.WithoutCancel(ctx)
+	s.bar(after)
 	if before.Status != after.Status {
 		s.log.Info("SIM status changed", "supi", after.IMSI.SUPI(), "from", before.Status, "to", after.Status)
 	}
@@ -294,14 +294,15 @@ func (s *Service) DeleteSIMTag(ctx context.Context, op OperatorID, ref SIMRef, n
 // CodeBadTag.
 func (s *Service) PutBundles(ctx context.Context, op OperatorID, ref SIMRef, bundles []string) (SIMResult, error) {
 	if len(bundles) > maxTags || slices.ContainsFunc(bundles, func(b string) bool { return b == "" || len(b) > maxTag }) {
-		return SIMResult{}, NewError(CodeBadTag, "bundles must be at most 50 names of at most 255 bytes")
+		return SIMResult{}, NewError(CodeBadTag, DetailBundles.Of(maxTags, maxTag))
 	}
 	return s.changeSIM(ctx, op, ref, 0, func(sim *SIM) error { sim.Bundles = bundles; return nil })
 }
 
-// RegisterSIM makes a SIM that nobody owns the operator's. Errors: CodeUnknownSubscriber
-// and CodeUnknownSIM, also for a wrong secret and for SIMs that are owned;
-// CodeUnknownGroup, CodeBadTag, CodeTooManyLogins, CodeInternal. Who guesses secrets is
+// RegisterSIM makes a SIM that nobody owns the operator's; once more, as clients repeat a
+// request whose answer they did not get, changes nothing. Errors: CodeUnknownSubscriber
+// and CodeUnknownSIM, also for a wrong secret and for SIMs that are another's;
+// CodeUnknownGroup, CodeBadTag, CodeTooManyTries, CodeInternal. Who guesses secrets is
 // slowed down, for each SIM by itself.
 func (s *Service) RegisterSIM(ctx context.Context, op OperatorID, ref SIMRef, secret string, group GroupID, tags map[string]string) (SIMResult, error) {
 	if group != "" {
@@ -313,16 +314,20 @@ func (s *Service) RegisterSIM(ctx context.Context, op OperatorID, ref SIMRef, se
 	if err != nil {
 		return SIMResult{}, err
 	}
-	turn, err := s.accounts.guard.enter(ctx, "r"+string(sim.IMSI), netip.Addr{})
+	turn, err := s.tries(ctx, "r"+string(sim.IMSI))
 	if err != nil {
 		return SIMResult{}, err
 	}
 	hash, wrong := digest(secret), false
 	before, after, err := s.store.UpdateSIM(ctx, sim.IMSI, func(sim *SIM) error {
-		if wrong = sim.OperatorID != "" || sim.SecretHash == "" || !equalText(sim.SecretHash, hash); wrong {
+		mine := sim.OperatorID == op
+		if wrong = sim.OperatorID != "" && !mine || sim.SecretHash == "" || !equalText(sim.SecretHash, hash); wrong {
 			return ref.unknown()
 		}
-		sim.OperatorID, sim.GroupID, sim.SecretHash, sim.Status = op, group, "", SIMReady
+		if mine {
+			return nil
+		}
+		sim.OperatorID, sim.GroupID, sim.Status = op, group, SIMReady
 		sim.Registered, sim.Modified = now(), now()
 		for k, v := range tags {
 			sim.Tags[k] = v

@@ -46,7 +46,8 @@ type EntryStore interface {
 	// AllEntries lists the entries of all operators that have not expired at now, in no
 	// order.
 	AllEntries(ctx context.Context, now time.Time) ([]Entry, error)
-	// RelayEntries lists the entries of an outer relay that have not expired at now.
+	// RelayEntries lists the entries of an outer relay that have not expired at now, in no
+	// order.
 	RelayEntries(ctx context.Context, relay RelayID, now time.Time) ([]Entry, error)
 	// DeleteEntry removes an entry, with a DELETED record, and keeps its address in
 	// quarantine until `until`. ErrNotFound. ChangeEntryDeleted follows.
@@ -103,6 +104,18 @@ type Departures interface {
 	// has another address now. Lookup does not answer with that place any more. f must
 	// not block. There is one f at a time; nil: none.
 	Departed(f func(ident.IMSI, Attachment))
+	// Places returns where a device is attached: Lookup's answer, and others that it may be
+	// reached at. known is false while the directory has yet to learn where devices are.
+	Places(imsi ident.IMSI) (at []Attachment, known bool)
+}
+
+// Barring is what a Directory is, too, if no core tells it that a SIM is barred.
+type Barring interface {
+	// Bar has a device leave, or come back, as its SIM's status of a version says. What is
+	// older than what was said before counts nothing. It must not block.
+	Bar(imsi ident.IMSI, version int64, barred bool)
+	// Barred returns those that have left for that.
+	Barred() []ident.IMSI
 }
 
 // Attachment is a device's place: the UPF that anchors its session and its

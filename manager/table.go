@@ -13,43 +13,76 @@ import (
 type entryTable struct {
 	store EntryStore
 
-	mu       sync.RWMutex // guards the rest
+	mu       sync.RWMutex // guards the rest, and what is in hosts
 	live     bool         // changes arrive; without them nothing here may be believed
 	removals uint64       // counts what was removed, so that a slow reader puts nothing back
-	entries  map[netip.AddrPort]*Entry
-	used     map[netip.Addr]*portSet // ports of entries, those that are not in entries too
+	hosts    map[netip.Addr]*hostEntries
 }
 
-// find returns the entry at an address, expired or not; it must not be changed.
-// ErrNotFound, or an error of the store.
-func (t *entryTable) find(ctx context.Context, a netip.AddrPort) (*Entry, error) {
+// hostEntries are those at one address of an outer relay.
+type hostEntries struct {
+	entries map[uint16]*keptEntry // by port
+	used    portSet               // ports of entries, those that are not in entries too
+}
+
+// known returns the entry at an address, expired or not, if it is in memory. Its lists
+// must not be changed.
+func (t *entryTable) known(a netip.AddrPort) (Entry, bool) {
 	t.mu.RLock()
-	e := t.entries[a]
-	live, removals := t.live, t.removals
+	var k *keptEntry
+	if h := t.hosts[a.Addr()]; h != nil {
+		k = h.entries[a.Port()]
+	}
 	t.mu.RUnlock()
-	if e != nil {
+	if k == nil {
+		return Entry{}, false
+	}
+	return k.entry(a), true
+}
+
+// find is known, but asks the store for what is not in memory. ErrNotFound, or an error
+// of the store.
+func (t *entryTable) find(ctx context.Context, a netip.AddrPort) (Entry, error) {
+	if e, ok := t.known(a); ok {
 		return e, nil
 	}
-	read, err := t.store.EntryByAddress(ctx, a)
-	if err != nil {
-		return nil, err
+	t.mu.RLock()
+	live, removals := t.live, t.removals
+	t.mu.RUnlock()
+	e, err := t.store.EntryByAddress(ctx, a)
+	if err == nil && live {
+		t.addIf(removals, e)
 	}
-	if live {
-		t.addIf(removals, &read)
-	}
-	return &read, nil
+	return e, err
 }
 
-func (t *entryTable) addIf(removals uint64, es ...*Entry) {
+// addIf takes entries in that were read or written after removals was taken of version,
+// unless one has been removed since.
+func (t *entryTable) addIf(removals uint64, es ...Entry) {
+	kept := make([]*keptEntry, len(es))
+	for i := range es {
+		kept[i] = keep(&es[i])
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.live || t.removals != removals {
 		return
 	}
-	for _, e := range es {
-		t.entries[e.Address] = e
-		t.useLocked(e.Address)
+	for i, k := range kept {
+		a := es[i].Address
+		h := t.hostLocked(a.Addr())
+		h.entries[a.Port()] = k
+		h.used.add(a.Port())
 	}
+}
+
+func (t *entryTable) hostLocked(a netip.Addr) *hostEntries {
+	h := t.hosts[a]
+	if h == nil {
+		h = &hostEntries{entries: map[uint16]*keptEntry{}}
+		t.hosts[a] = h
+	}
+	return h
 }
 
 // version is what addIf wants: taken before an entry is read or written.
@@ -64,17 +97,8 @@ func (t *entryTable) use(a netip.AddrPort) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.live {
-		t.useLocked(a)
+		t.hostLocked(a.Addr()).used.add(a.Port())
 	}
-}
-
-func (t *entryTable) useLocked(a netip.AddrPort) {
-	s := t.used[a.Addr()]
-	if s == nil {
-		s = &portSet{}
-		t.used[a.Addr()] = s
-	}
-	s.add(a.Port())
 }
 
 // drawPort returns a port of a relay's address that has no entry as far as is known
@@ -83,11 +107,10 @@ func (t *entryTable) useLocked(a netip.AddrPort) {
 func (t *entryTable) drawPort(a netip.Addr, r PortRange) (uint16, bool) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	s := t.used[a]
-	if s == nil {
-		s = &portSet{}
+	if h := t.hosts[a]; h != nil {
+		return h.used.drawFree(r)
 	}
-	return s.drawFree(r)
+	return new(portSet).drawFree(r)
 }
 
 // remove forgets an entry.
@@ -95,19 +118,21 @@ func (t *entryTable) remove(a netip.AddrPort, id EntryID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.removals++
-	if e := t.entries[a]; e != nil && e.ID == id {
-		delete(t.entries, a)
+	h := t.hosts[a.Addr()]
+	if h == nil {
+		return
 	}
-	if s := t.used[a.Addr()]; s != nil {
-		s.remove(a.Port())
+	if k := h.entries[a.Port()]; k != nil && k.id() == id {
+		delete(h.entries, a.Port())
 	}
+	h.used.remove(a.Port())
 }
 
 // lost forgets everything: changes do not arrive.
 func (t *entryTable) lost() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.live, t.entries, t.used = false, nil, nil
+	t.live, t.hosts = false, nil
 	t.removals++
 }
 
@@ -116,17 +141,13 @@ func (t *entryTable) lost() {
 func (t *entryTable) load(ctx context.Context, now time.Time) error {
 	t.lost()
 	t.mu.Lock()
-	t.live, t.entries, t.used = true, map[netip.AddrPort]*Entry{}, map[netip.Addr]*portSet{}
+	t.live, t.hosts = true, map[netip.Addr]*hostEntries{}
 	removals := t.removals
 	t.mu.Unlock()
 	es, err := t.store.AllEntries(ctx, now)
 	if err != nil {
 		return err
 	}
-	all := make([]*Entry, len(es))
-	for i := range es {
-		all[i] = &es[i]
-	}
-	t.addIf(removals, all...)
+	t.addIf(removals, es...)
 	return nil
 }

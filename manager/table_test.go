@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"reflect"
 	"testing"
 	"time"
+	"unsafe"
 )
 
 // slow is a store whose reads let the test do something before they return.
@@ -96,5 +98,39 @@ func TestEntryTable(t *testing.T) {
 	find("nothing is believed", b, "", 1)
 	if p, ok := table.drawPort(a.Addr(), PortRange{40000, 40000}); !ok || p != 40000 {
 		t.Errorf("drew %d, %t; want what may be free", p, ok)
+	}
+}
+
+// Nothing of an entry is lost in memory: a new field of Entry fails here until it is kept.
+func TestKeptEntry(t *testing.T) {
+	at := time.UnixMilli(1_700_000_000_123).UTC()
+	full := Entry{
+		ID: "01HF", OperatorID: "OP1", IMSI: "001010000000001", SIMID: "8942", Strategy: Dynamic, DevicePort: 22, RelayID: "outer1",
+		Address: netip.MustParseAddrPort("192.0.2.1:40000"), Ranges: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")},
+		Created: at, Expires: at.Add(time.Hour), TLS: true, CredentialID: "c", ProxyProtocol: true,
+		Targets: []Target{{IMSI: "001010000000002", DevicePort: 80, Expires: at}},
+	}
+	for v, i := reflect.ValueOf(full), 0; i < v.NumField(); i++ {
+		if v.Field(i).IsZero() {
+			t.Fatalf("%s is empty: fill it in", v.Type().Field(i).Name)
+		}
+	}
+	several := full
+	several.IMSI, several.SIMID, several.DevicePort = "", "", 0
+	for _, e := range []Entry{full, several, {ID: "A", IMSI: "001010000000001", Address: full.Address}} {
+		if got := keep(&e).entry(e.Address); !reflect.DeepEqual(got, e) {
+			t.Errorf("kept %+v; got %+v", e, got)
+		}
+	}
+	if keep(&full).shared != keep(&several).shared {
+		t.Error("two entries of one operator do not share what they have in common")
+	}
+	if n := unsafe.Sizeof(keptEntry{}); n > 96 { // a size that the allocator has
+		t.Errorf("an entry takes %d bytes; want at most 96", n)
+	}
+	table := &entryTable{live: true, hosts: map[netip.Addr]*hostEntries{}}
+	table.addIf(0, full)
+	if n := testing.AllocsPerRun(100, func() { table.known(full.Address) }); n != 0 {
+		t.Errorf("reading an entry allocates %g times", n)
 	}
 }

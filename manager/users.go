@@ -115,7 +115,7 @@ func (s *Service) DeleteUser(ctx context.Context, p Principal) error {
 func (s *Service) SetPermission(ctx context.Context, p Principal, text string) error {
 	if text != "" {
 		if _, err := parsePermission(text); err != nil {
-			return NewError(CodeBadPermission, err.Error())
+			return NewError(CodeBadPermission, err)
 		}
 	}
 	return s.changeAccount(ctx, p, func(a *Account) error {
@@ -129,7 +129,7 @@ func (s *Service) SetPermission(ctx context.Context, p Principal, text string) e
 func (s *Service) SetTrustPolicy(ctx context.Context, p Principal, text string) error {
 	if text != "" {
 		if _, err := parseTrustPolicy(text); err != nil {
-			return NewError(CodeBadTrustPolicy, err.Error())
+			return NewError(CodeBadTrustPolicy, err)
 		}
 	}
 	return s.changeAccount(ctx, p, func(a *Account) error {
@@ -169,13 +169,14 @@ func (s *Service) CreatePassword(ctx context.Context, p Principal, password stri
 }
 
 // UpdatePassword replaces an account's password, which must be known. Errors:
-// CodeUnknownUser, CodeBadPassword, CodeNoPassword, CodeWrongPassword,
-// CodeTooManyLogins, CodeInternal.
+// CodeUnknownUser, CodeBadPassword, CodeNoPassword, CodeWrongPassword, CodeTooManyTries,
+// CodeInternal.
 func (s *Service) UpdatePassword(ctx context.Context, p Principal, current, password string) error {
 	if n := utf8.RuneCountInString(password); n < MinPassword || n > MaxPassword {
 		return NewError(CodeBadPassword, MinPassword, MaxPassword)
 	}
-	if err := s.checkPassword(ctx, p, current); err != nil {
+	checked, err := s.checkPassword(ctx, p, current)
+	if err != nil {
 		return err
 	}
 	hash, err := s.hashPassword(ctx, password)
@@ -183,9 +184,24 @@ func (s *Service) UpdatePassword(ctx context.Context, p Principal, current, pass
 		return err
 	}
 	return s.changeAccount(ctx, p, func(a *Account) error {
+		if err := a.still(checked); err != nil {
+			return err
+		}
 		a.Password = hash
 		return nil
 	})
+}
+
+// still returns an error unless the account has the password with a hash that
+// checkPassword returned: it may have been replaced or taken since.
+func (a *Account) still(checked string) error {
+	switch a.Password {
+	case checked:
+		return nil
+	case "":
+		return NewError(CodeNoPassword)
+	}
+	return NewError(CodeWrongPassword)
 }
 
 // DeletePassword takes a SAM user's password, and with it the second factor. Errors:
@@ -200,33 +216,44 @@ func (s *Service) DeletePassword(ctx context.Context, p Principal) error {
 	})
 }
 
-// checkPassword compares an account's password, and slows down who guesses it.
-func (s *Service) checkPassword(ctx context.Context, p Principal, password string) error {
+// checkPassword compares an account's password, slows down who guesses it, and returns
+// the hash that it has.
+func (s *Service) checkPassword(ctx context.Context, p Principal, password string) (hash string, err error) {
 	a, err := s.store.Account(ctx, p)
 	if err != nil {
-		return userError(ctx, p, "check password", err)
+		return "", userError(ctx, p, "check password", err)
 	}
 	if a.Password == "" {
-		return NewError(CodeNoPassword)
+		return "", NewError(CodeNoPassword)
 	}
 	if len(password) > maxSecret {
-		return NewError(CodeWrongPassword)
+		return "", NewError(CodeWrongPassword)
 	}
-	t, err := s.accounts.guard.enter(ctx, "p"+p.String(), netip.Addr{})
+	t, err := s.tries(ctx, "p"+p.String())
 	if err != nil {
-		return err
+		return "", err
 	}
 	ok, err := s.accounts.matches(ctx, a.Password, password)
 	switch {
 	case err != nil:
 		t.leave()
-		return err
+		return "", err
 	case !ok:
 		t.failed()
-		return NewError(CodeWrongPassword)
+		return "", NewError(CodeWrongPassword)
 	}
 	t.succeeded()
-	return nil
+	return a.Password, nil
+}
+
+// tries waits for a turn at a secret that is asked of somebody who is logged in.
+// Errors: CodeTooManyTries; ctx's.
+func (s *Service) tries(ctx context.Context, name string) (turn, error) {
+	t, err := s.accounts.guard.enter(ctx, name, netip.Addr{})
+	if errors.Is(err, CodeTooManyLogins) {
+		err = NewError(CodeTooManyTries)
+	}
+	return t, err
 }
 
 // AuthKeys lists an account's keys, without their secrets. Errors: CodeUnknownUser,

@@ -43,8 +43,9 @@ const (
 
 // crowd is connections of clients through a relay. One thread waits for their ends.
 type crowd struct {
-	epoll int
-	fds   []int
+	epoll  int
+	fds    []int
+	secure bool // with TLS
 }
 
 // greeter is a device that says one byte to everybody, holds the connections and never
@@ -110,7 +111,7 @@ func connectCrowd(t *testing.T, n int, secure *tls.Config, to ...netip.AddrPort)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &crowd{epoll: ep, fds: make([]int, n)}
+	c := &crowd{epoll: ep, fds: make([]int, n), secure: secure != nil}
 	for i := range c.fds {
 		c.fds[i] = -1
 	}
@@ -168,8 +169,8 @@ func (c *crowd) connect(to netip.AddrPort, secure *tls.Config, i int) (fd int, e
 }
 
 // ends waits until all connections have ended and returns when each did, in order. It
-// touches them afterwards only: every one must have been reset. It is called on a
-// goroutine of its own.
+// touches them afterwards only: every one must have been reset or, with TLS, have an alert
+// and FIN. It is called on a goroutine of its own.
 func (c *crowd) ends(limit time.Duration) ([]time.Time, error) {
 	runtime.LockOSThread() // for good: the thread, whose priority changes, ends with its goroutine
 	_ = unix.Setpriority(unix.PRIO_PROCESS, 0, cutPriority)
@@ -198,11 +199,30 @@ func (c *crowd) ends(limit time.Duration) ([]time.Time, error) {
 		}
 	}
 	for i, fd := range c.fds {
-		if e, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR); err != nil || syscall.Errno(e) != unix.ECONNRESET {
+		if c.secure {
+			if err := endedByAlert(fd); err != nil {
+				return at, fmt.Errorf("connection %d: %w", i, err)
+			}
+		} else if e, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR); err != nil || syscall.Errno(e) != unix.ECONNRESET {
 			return at, fmt.Errorf("connection %d: %w; want a reset", i, errors.Join(err, syscall.Errno(e)))
 		}
 	}
 	return at, nil
+}
+
+// endedByAlert checks that what is left to read is one record as long as an alert, and the
+// end.
+func endedByAlert(fd int) error {
+	const length = 5 + 3 + 16 // header; level, alert and type; tag (RFC 8446 clause 5.2)
+	b := make([]byte, 2*length)
+	n, err := unix.Read(fd, b)
+	if n == length && err == nil {
+		n, err = unix.Read(fd, b)
+		if n == 0 && err == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("read %d bytes, %w; want an alert and the end", n, err)
 }
 
 func (c *crowd) close() {

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/simreach/simreach/internal/testenv"
 )
 
 // greeted is what Greeting.Ended is told.
@@ -44,6 +46,24 @@ func (g *tasks) greet(q Greeting, leads func(Request) (netip.AddrPort, Refusal))
 		g.t.Fatal("not greeted")
 	}
 	return far, ended
+}
+
+// greetMeanwhile greets an outer relay to which something happens after it has said what it
+// wants, before a device is dialled. accept returns the device's connection.
+func (g *tasks) greetMeanwhile(says string, happens func(outer *net.TCPConn)) (outer *net.TCPConn, over <-chan greeted, accept func() *net.TCPConn) {
+	g.t.Helper()
+	device, accept := listen(g.t, "127.0.0.1:0")
+	asked, happened := make(chan struct{}), make(chan struct{})
+	outer, over = g.greet(Greeting{}, func(Request) (netip.AddrPort, Refusal) {
+		close(asked)
+		<-happened
+		return device, ""
+	})
+	send(g.t, outer, says)
+	<-asked
+	happens(outer)
+	close(happened)
+	return outer, over, accept
 }
 
 // to leads every request to a device.
@@ -141,7 +161,7 @@ func TestGreetBadRequests(t *testing.T) {
 		for _, atOnce := range []bool{false, true} {
 			t.Run(c.name, func(t *testing.T) {
 				g := newTasks(t, 1)
-				silent := silentAddress(t) // it is given up before anybody there answers
+				silent := testenv.SilentAddress(t) // it is given up before anybody there answers
 				b := newBell(t, g.loops[0])
 				free := func() {}
 				if atOnce {
@@ -185,12 +205,12 @@ func TestGreetRefusals(t *testing.T) {
 			t.Errorf("%+v; want %s", e, why)
 		}
 	}
-	full := silentAddress(t)
+	full := testenv.SilentAddress(t)
 	for name, c := range map[string]struct {
 		device netip.AddrPort
 		want   Refusal
 	}{
-		"nobody listens": {nobody(t), DeviceRefused},
+		"nobody listens": {testenv.FreePort(t), DeviceRefused},
 		"no way":         {group, DeviceUnreachable},
 		"silence":        {full, DeviceTimeout},
 	} {
@@ -221,7 +241,7 @@ func TestGreetOuterEnds(t *testing.T) {
 	t.Run("reset while the device is silent", func(t *testing.T) {
 		g := newTasks(t, 1)
 		b := newBell(t, g.loops[0])
-		outer, over := g.greet(Greeting{}, to(silentAddress(t)))
+		outer, over := g.greet(Greeting{}, to(testenv.SilentAddress(t)))
 		send(t, outer, request)
 		b.ring(t)
 		reset(outer)
@@ -231,18 +251,7 @@ func TestGreetOuterEnds(t *testing.T) {
 	})
 	t.Run("reset before the device answers", func(t *testing.T) {
 		g := newTasks(t, 1)
-		device, accept := listen(t, "127.0.0.1:0")
-		request1 := make(chan struct{})
-		gone := make(chan struct{})
-		outer, over := g.greet(Greeting{}, func(Request) (netip.AddrPort, Refusal) {
-			close(request1)
-			<-gone
-			return device, ""
-		})
-		send(t, outer, request)
-		<-request1
-		reset(outer)
-		close(gone)
+		_, over, accept := g.greetMeanwhile(request, reset)
 		if e := next(t, "the device is given up", over); e.why != BadRequest || e.err == nil {
 			t.Errorf("%+v", e)
 		}
@@ -250,18 +259,7 @@ func TestGreetOuterEnds(t *testing.T) {
 	})
 	t.Run("FIN while dialling", func(t *testing.T) {
 		g := newTasks(t, 1)
-		device, accept := listen(t, "127.0.0.1:0")
-		request1 := make(chan struct{})
-		gone := make(chan struct{})
-		outer, over := g.greet(Greeting{}, func(Request) (netip.AddrPort, Refusal) {
-			close(request1)
-			<-gone
-			return device, ""
-		})
-		send(t, outer, request+"all")
-		<-request1
-		fin(outer)
-		close(gone)
+		outer, over, accept := g.greetMeanwhile(request+"all", fin)
 		e := next(t, "the device", over)
 		if e.why != "" {
 			t.Fatalf("%+v", e)
@@ -285,7 +283,7 @@ func TestGreetStops(t *testing.T) {
 		t.Run(phase, func(t *testing.T) {
 			g := newTasks(t, 1)
 			b := newBell(t, g.loops[0])
-			outer, over := g.greet(Greeting{}, to(silentAddress(t)))
+			outer, over := g.greet(Greeting{}, to(testenv.SilentAddress(t)))
 			if bytes != "" {
 				send(t, outer, bytes)
 			}
@@ -295,7 +293,7 @@ func TestGreetStops(t *testing.T) {
 			if e := next(t, phase, over); e.why != Draining || !errors.Is(e.err, ErrStopped) {
 				t.Errorf("%+v", e)
 			}
-			outer, over = g.greet(Greeting{}, to(nobody(t)))
+			outer, over = g.greet(Greeting{}, to(testenv.FreePort(t)))
 			expectReset(t, outer, "after the end")
 			if e := next(t, "after the end", over); e.why != Draining || !errors.Is(e.err, ErrStopped) {
 				t.Errorf("%+v", e)

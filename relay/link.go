@@ -237,6 +237,7 @@ func (r *Relayer) copyBoth(l *Link) Result {
 	ba.run(r)
 	wg.Wait()
 	w.stop()
+	s.abort() // a cut may have come no further than to the client's side
 	s.a.Close()
 	s.b.Close()
 	res := Result{Cause: Closed}

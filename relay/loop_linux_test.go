@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"io"
 	"net"
-	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -14,17 +13,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-)
 
-// descriptors counts the open descriptors of this process.
-func descriptors(t testing.TB) int {
-	t.Helper()
-	entries, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(entries)
-}
+	"github.com/simreach/simreach/internal/testenv"
+)
 
 // held is a client and a device of a link, as plain descriptors: no goroutine and no
 // memory of the runtime's is theirs.
@@ -53,10 +44,10 @@ func TestIdleLinkCostsTwoDescriptorsAndNoGoroutine(t *testing.T) {
 	const n = 500
 	r := onLoop.relayer(t, Config{IdleTimeout: time.Hour})
 	hold(t, r, 1, func(Result) {}) // a slab and the like
-	fds, goroutines := descriptors(t), runtime.NumGoroutine()
+	fds, goroutines := testenv.Descriptors(t), runtime.NumGoroutine()
 	hold(t, r, n, func(Result) {})
 	// Two more of each link are the client's and the device's own.
-	if got := descriptors(t) - fds; got != 4*n {
+	if got := testenv.Descriptors(t) - fds; got != 4*n {
 		t.Errorf("%d links hold %d descriptors; want %d", n, got-2*n, 2*n)
 	}
 	if got := runtime.NumGoroutine() - goroutines; got > 5 {
@@ -155,7 +146,7 @@ func TestRelayingAllocatesNothing(t *testing.T) {
 // Pipes go back to the pool, and a link that ends with bytes in one closes it.
 func TestPipesReturn(t *testing.T) {
 	r := onLoop.relayer(t, Config{Loops: 1})
-	before := descriptors(t)
+	before := testenv.Descriptors(t)
 	var wg sync.WaitGroup
 	for range 40 {
 		ended := make(chan Result, 1)
@@ -174,7 +165,7 @@ func TestPipesReturn(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if got := descriptors(t) - before; got > 2*sparePipes+4 {
+	if got := testenv.Descriptors(t) - before; got > 2*sparePipes+4 {
 		t.Errorf("%d descriptors more than before; want no more than the spare pipes'", got)
 	}
 }
@@ -214,7 +205,7 @@ func TestWithoutPipes(t *testing.T) {
 // Slots are used again and again, by links that end in every way at once.
 func TestManyLinksComeAndGo(t *testing.T) {
 	r := onLoop.relayer(t, Config{IdleTimeout: time.Minute})
-	before := descriptors(t)
+	before := testenv.Descriptors(t)
 	var started, finished atomic.Int64
 	var wg sync.WaitGroup
 	for w := range 8 {
@@ -257,7 +248,7 @@ func TestManyLinksComeAndGo(t *testing.T) {
 	if started.Load() != finished.Load() {
 		t.Errorf("%d links started, done was called %d times", started.Load(), finished.Load())
 	}
-	if got := descriptors(t) - before; got > 2*2*sparePipes {
+	if got := testenv.Descriptors(t) - before; got > 2*2*sparePipes {
 		t.Errorf("%d descriptors leaked", got)
 	}
 }
@@ -281,4 +272,36 @@ func waitDrained(t testing.TB, c *net.TCPConn) {
 			t.Fatalf("%d bytes are not read", n)
 		}
 	}
+}
+
+// stuck is a client's connection, as of TLS, with a write that ends when the test says so.
+type stuck struct {
+	*net.TCPConn
+	writing, over chan struct{}
+}
+
+func (s stuck) NetConn() net.Conn { return s.TCPConn }
+
+func (s stuck) Write([]byte) (int, error) {
+	close(s.writing)
+	<-s.over
+	return 0, syscall.EPIPE
+}
+
+// Both goroutines of a link that is cut may have ended before the cut comes to the device,
+// which is told by a reset nevertheless.
+func TestCutResetsTheDevice(t *testing.T) {
+	near, _ := tcpPair(t)
+	b, device := tcpPair(t)
+	client := stuck{near, make(chan struct{}), make(chan struct{})}
+	ended := make(chan Result, 1)
+	l := (&Relayer{}).Start(client, b, nil, func(r Result) { ended <- r })
+	send(t, device, "all of it")
+	<-client.writing
+	l.split.condemn(Cut, io.ErrClosedPipe) // as CutAll does with all before it aborts the first
+	close(client.over)
+	if r := next(t, "the end", ended); r.Cause != Cut || r.Err != io.ErrClosedPipe {
+		t.Errorf("%+v; want cut", r)
+	}
+	expectReset(t, device, "it was cut")
 }

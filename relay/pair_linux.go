@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pair is the state of one link on a loop, which alone touches it. It has no pointer:
+// pair is the state of one link or task on a loop, which alone touches it. It has no pointer:
 // the collector does not look at slabs of it.
 type pair struct {
 	fd   [2]int32 // a and b
@@ -16,9 +16,9 @@ type pair struct {
 	// generation tells events of this link from those of the one that had the slot
 	// before.
 	generation     uint32
-	next, previous uint32 // at the same tick of the idle wheel, or next in the list of free slots
-	tick           uint32 // of the idle wheel, or noTick
-	moved          int64  // loop.now when bytes moved last
+	next, previous uint32 // at the same tick of a wheel, or next in the list of free slots
+	tick           uint32 // of the idle wheel, or of that of tasks, or noTick
+	moved          int64  // by the loop's clock: when bytes moved last, or a task's deadline
 	cut            bool   // a was reset, and the pair waits in loop.dying
 }
 

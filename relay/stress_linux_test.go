@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/simreach/simreach/internal/testenv"
 )
 
 // world is what the connections of TestTasksOfAllKinds meet.
@@ -170,7 +172,7 @@ func (w *world) callOne(t *testing.T, n uint64) {
 // Connections by the thousand, of which many are refused, cut, reset, late, or all of it:
 // each owner is told once, and nothing is left.
 func TestTasksOfAllKinds(t *testing.T) {
-	w := &world{tasks: newTasks(t, 2), seed: rand.Uint64(), silent: silentAddress(t), nobody: nobody(t)}
+	w := &world{tasks: newTasks(t, 2), seed: rand.Uint64(), silent: testenv.SilentAddress(t), nobody: testenv.FreePort(t)}
 	defer func() {
 		t.Logf("seed %d: %d connected, %d refused, %d cut or late, %d reset", w.seed, w.counts[0].Load(), w.counts[1].Load(), w.counts[2].Load(), w.counts[3].Load())
 	}()
@@ -221,7 +223,7 @@ func TestTasksOfAllKinds(t *testing.T) {
 // The same world ends in the middle of everything.
 func TestTasksOfAllKindsStop(t *testing.T) {
 	for range 10 {
-		w := &world{tasks: newTasks(t, 2), seed: rand.Uint64(), silent: silentAddress(t), nobody: nobody(t)}
+		w := &world{tasks: newTasks(t, 2), seed: rand.Uint64(), silent: testenv.SilentAddress(t), nobody: testenv.FreePort(t)}
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)

@@ -4,10 +4,10 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
+	"github.com/simreach/simreach/internal/testenv"
 	"github.com/simreach/simreach/relay/relaytest"
 )
 
@@ -51,33 +51,6 @@ func hopBy(t testing.TB, r *Relayer, as carrier, dial func() (Conn, error)) neti
 	return l.Addr().(*net.TCPAddr).AddrPort()
 }
 
-// silentAddress is one that does not answer: its listener's queue is full.
-func silentAddress(t testing.TB) netip.AddrPort {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	raw, err := l.(*net.TCPListener).SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := raw.Control(func(fd uintptr) { err = syscall.Listen(int(fd), 0) }); err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().(*net.TCPAddr).AddrPort()
-	for range 4 { // the queue has room for one or two
-		c, err := net.DialTimeout("tcp", addr.String(), 100*time.Millisecond)
-		if err != nil {
-			return addr
-		}
-		t.Cleanup(func() { c.Close() })
-	}
-	t.Fatal("a listener with a full queue still answers")
-	return addr
-}
-
 // Two relays in a chain do what one connection between client and device would.
 func TestSuite(t *testing.T) {
 	for _, as := range []carrier{onLoop, onGoroutines} {
@@ -88,7 +61,7 @@ func TestSuite(t *testing.T) {
 		t.Run(as.name, func(t *testing.T) {
 			relaytest.Run(t, relaytest.Target{
 				Idle:    idle,
-				Silent:  silentAddress(t),
+				Silent:  testenv.SilentAddress(t),
 				GivesUp: time.Second,
 				// No TCP goes to a group: the kernel says at once that there is no way.
 				Unreachable: netip.MustParseAddrPort("224.0.0.1:9"),

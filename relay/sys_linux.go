@@ -146,6 +146,20 @@ func connectNow(fd int32, to netip.AddrPort) (e syscall.Errno) {
 	return e
 }
 
+// toItself reports whether a socket is connected to itself (RFC 9293 clause 3.5,
+// simultaneous open): if the other end is of this machine, the kernel may pick the port
+// that is connected to for the local one.
+func toItself(fd int32) bool {
+	var ends [2]unix.RawSockaddrInet6 // which has room for IPv4, too
+	for i, call := range [...]uintptr{unix.SYS_GETSOCKNAME, unix.SYS_GETPEERNAME} {
+		size := uint32(unsafe.Sizeof(ends[i]))
+		if _, _, e := unix.RawSyscall(call, uintptr(fd), uintptr(unsafe.Pointer(&ends[i])), uintptr(unsafe.Pointer(&size))); e != 0 {
+			return false // it has been reset meanwhile
+		}
+	}
+	return ends[0] == ends[1]
+}
+
 func epollControl(ep, op int, fd int32, ev *unix.EpollEvent) syscall.Errno {
 	_, _, e := unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(ep), uintptr(op), uintptr(fd), uintptr(unsafe.Pointer(ev)), 0, 0)
 	return e

@@ -66,7 +66,11 @@ func (p *pair) connected() (bool, error) {
 	if !p.side[1].writable {
 		return false, nil
 	}
-	if e := socketError(p.fd[1]); e != 0 {
+	e := socketError(p.fd[1])
+	if e == 0 && toItself(p.fd[1]) { // nobody listens there
+		e = unix.ECONNREFUSED
+	}
+	if e != 0 {
 		return false, callError("connect", e)
 	}
 	return true, nil

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/simreach/simreach/internal/testenv"
 )
 
 // Whatever an inner relay answers, in whatever pieces, and however it ends.
@@ -135,13 +137,40 @@ func TestCallUnreachable(t *testing.T) {
 		to   netip.AddrPort
 		want error
 	}{
-		"nobody listens": {nobody(t), syscall.ECONNREFUSED},
+		"nobody listens": {testenv.FreePort(t), syscall.ECONNREFUSED},
 		"no way":         {group, syscall.ENETUNREACH},
 	} {
 		g := newTasks(t, 1)
 		_, answers := g.begin(Call{To: c.to, Early: func() []byte { t.Error("Early was called"); return nil }})
 		if a := next(t, name, answers); a.asked || !errors.Is(a.err, c.want) {
 			t.Errorf("%s: %+v; want %v", name, a, c.want)
+		}
+	}
+}
+
+// A connection to itself, which the kernel makes now and then where nobody listens, is none.
+func TestConnectedToItself(t *testing.T) {
+	for _, to := range []netip.AddrPort{testenv.FreePort(t), netip.AddrPortFrom(netip.IPv6Loopback(), testenv.FreePort(t).Port())} {
+		var own unix.Sockaddr = &unix.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16()}
+		family := unix.AF_INET6
+		if to.Addr().Is4() {
+			own, family = &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}, unix.AF_INET
+		}
+		fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+		if err := unix.Bind(fd, own); err != nil {
+			t.Fatal(err)
+		}
+		if e := connectNow(int32(fd), to); e != 0 && e != unix.EINPROGRESS {
+			t.Fatal(e)
+		}
+		p := &pair{fd: [2]int32{noFD, int32(fd)}}
+		p.side[1].writable = true
+		if ok, err := p.connected(); ok || !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Errorf("%s: connected %t, %v; want it refused", to, ok, err)
 		}
 	}
 }
@@ -163,7 +192,7 @@ func expectIn(t testing.TB, d time.Duration, f func()) {
 // A deadline is kept in every phase, also one that is further off than a turn of the wheel.
 func TestCallTimeout(t *testing.T) {
 	silent, _ := listen(t, "127.0.0.1:0") // the kernel accepts, nobody answers
-	full := silentAddress(t)
+	full := testenv.SilentAddress(t)
 	narrow, _ := listenNarrow(t)
 	early := make([]byte, 8<<20) // more than the kernel keeps for who does not read
 	for _, d := range []time.Duration{time.Nanosecond, 50 * time.Millisecond, 1200 * time.Millisecond} {
@@ -215,7 +244,7 @@ func TestCallEnds(t *testing.T) {
 			}},
 			"at Begin": {false, func(t *testing.T, g *tasks, end func(*Link)) <-chan answer {
 				free := block(t, g.loops[0])
-				l, answers := g.begin(Call{To: silentAddress(t)})
+				l, answers := g.begin(Call{To: testenv.SilentAddress(t)})
 				var wg sync.WaitGroup
 				wg.Go(func() { end(l) })
 				free()
@@ -224,7 +253,7 @@ func TestCallEnds(t *testing.T) {
 			}},
 			"connecting": {false, func(t *testing.T, g *tasks, end func(*Link)) <-chan answer {
 				b := newBell(t, g.loops[0])
-				l, answers := g.begin(Call{To: silentAddress(t)})
+				l, answers := g.begin(Call{To: testenv.SilentAddress(t)})
 				b.ring(t)
 				end(l)
 				return answers
@@ -310,7 +339,7 @@ func TestCallWithoutDescriptors(t *testing.T) {
 	g := &tasks{Relayer: r, t: t, told: map[string]*atomic.Int32{}}
 	var all []<-chan answer
 	for range 3 {
-		_, answers := g.begin(Call{To: nobody(t)})
+		_, answers := g.begin(Call{To: testenv.FreePort(t)})
 		all = append(all, answers)
 	}
 	none := was

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/simreach/simreach/internal/testenv"
 )
 
 // soon is how long these tests wait for what must come.
@@ -61,7 +63,7 @@ func heldDescriptors(t testing.TB) int {
 		runtime.AddCleanup(new([16]byte), func(c chan struct{}) { close(c) }, collected)
 		runtime.GC()
 		<-collected
-		n := descriptors(t)
+		n := testenv.Descriptors(t)
 		if same++; n != last {
 			last, same = n, 0
 		}
@@ -196,17 +198,6 @@ func listenNarrow(t testing.TB) (netip.AddrPort, func() *net.TCPConn) {
 	}
 	t.Cleanup(func() { l.Close() })
 	return l.Addr().(*net.TCPAddr).AddrPort(), func() *net.TCPConn { return accept(t, l) }
-}
-
-// nobody is an address that nobody listens at.
-func nobody(t testing.TB) netip.AddrPort {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).AddrPort()
 }
 
 // group is where no TCP goes: the kernel says so at once.

@@ -7,17 +7,19 @@ const (
 	// wheelTurn is how many ticks an idle timeout has: so much later than it may a link
 	// be cut.
 	wheelTurn = 60
-	noTick    = wheelSlots // of a pair that is not on the wheel
+	overdue   = wheelSlots     // the slot of pairs whose tick has come
+	noTick    = wheelSlots + 1 // of a pair that is not on the wheel
 )
 
 // wheel finds idle pairs. A pair stands in the slot of the tick at which it has been
 // idle for too long if nothing moves; when that tick comes it is cut, or put where it
 // belongs by then. Moving bytes costs nothing but a note of the time. Without a limit
-// the note is the deadline itself, as tasks have it.
+// the note is the deadline itself, as tasks have it: then one that is further off than a
+// turn is looked at once in every turn.
 type wheel struct {
 	limit, tick int64 // ns
-	heads       [wheelSlots]uint32
-	current     int64 // the tick that was looked at last
+	heads       [wheelSlots + 1]uint32
+	current     int64 // the tick that is looked at next
 	count       int
 }
 
@@ -31,12 +33,16 @@ func newWheel(limit, tick time.Duration) *wheel {
 
 // add puts a pair, which is not on the wheel, where p.moved says.
 func (w *wheel) add(l *loop, i uint32, p *pair) {
-	k := uint32((p.moved+w.limit)/w.tick+1) % wheelSlots
-	p.tick, p.previous, p.next = k, noSlot, w.heads[k]
+	tick := max((p.moved+w.limit)/w.tick+1, w.current) // not where it was looked already
+	w.put(l, i, p, uint32(tick%wheelSlots))
+}
+
+func (w *wheel) put(l *loop, i uint32, p *pair, slot uint32) {
+	p.tick, p.previous, p.next = slot, noSlot, w.heads[slot]
 	if p.next != noSlot {
 		l.at(p.next).previous = i
 	}
-	w.heads[k] = i
+	w.heads[slot] = i
 	w.count++
 }
 
@@ -57,25 +63,38 @@ func (w *wheel) remove(l *loop, p *pair) {
 	w.count--
 }
 
-// due takes one pair off the wheel that is idle for too long; noSlot: there is none.
+// due takes one pair off the wheel that is idle for too long; noSlot: there is none. It
+// looks at every pair of a tick once, however many of them are due.
 func (w *wheel) due(l *loop, now int64) uint32 {
 	until := now / w.tick
-	w.current = max(w.current, until-wheelSlots)
+	w.current = max(w.current, until-wheelSlots+1)
 	for {
-		for i := w.heads[w.current%wheelSlots]; i != noSlot; {
-			p := l.at(i)
-			next := p.next
-			w.remove(l, p)
-			if p.moved+w.limit <= now {
-				return i
-			}
-			w.add(l, i, p)
-			i = next
+		if i := w.heads[overdue]; i != noSlot {
+			w.remove(l, l.at(i))
+			return i
 		}
-		if w.current >= until {
+		if w.current > until {
 			return noSlot
 		}
-		w.current++
+		w.sweep(l, now)
+	}
+}
+
+// sweep puts the pairs of a tick that has come among those that are overdue, or where they
+// belong.
+func (w *wheel) sweep(l *loop, now int64) {
+	slot := w.current % wheelSlots
+	w.current++
+	for i := w.heads[slot]; i != noSlot; {
+		p := l.at(i)
+		next := p.next
+		w.remove(l, p)
+		if p.moved+w.limit <= now {
+			w.put(l, i, p, overdue)
+		} else {
+			w.add(l, i, p)
+		}
+		i = next
 	}
 }
 

@@ -29,7 +29,8 @@ type Manager struct {
 	Events    sbi.EventsConfig        `yaml:"events"` // the SMF
 	// Notify is where the SMF delivers events.
 	Notify netip.AddrPort `yaml:"notify"`
-	// StaticDirectory takes the place of the SMF's events: the devices are always there.
+	// StaticDirectory takes the place of the SMF's events: the devices are there unless
+	// their SIM is barred.
 	StaticDirectory []manager.StaticAttachment `yaml:"static_directory"`
 	// Charging is where the manager, as charging function, takes the SMF's reports, and
 	// the UDM's events about equipment. Zero: nowhere.
@@ -38,6 +39,9 @@ type Manager struct {
 	// Empty: what is asked of a SIM stays in the manager.
 	UDM string `yaml:"udm"`
 	SMF string `yaml:"smf"`
+
+	// Webhooks says where the web requests of event handlers may go.
+	Webhooks webhook.Config `yaml:"webhooks"`
 
 	// Sessions and Core take the place of Events, UDM and SMF where the core is in the
 	// same process.
@@ -92,16 +96,29 @@ func (c *Manager) run(ctx context.Context, log *slog.Logger, tel *telemetry.Tele
 	}, parts...)
 }
 
-func (c *Manager) assemble(log *slog.Logger, tel *telemetry.Telemetry, st *store.Store, listenOn func(what, at string) (net.Listener, error)) ([]component, error) {
-	dir, parts, err := c.directory(log, listenOn)
-	if err != nil {
-		return nil, err
-	}
+func (c *Manager) assemble(log *slog.Logger, tel *telemetry.Telemetry, st *store.Store, open func(what, at string) (net.Listener, error)) ([]component, error) {
 	core, err := c.core()
 	if err != nil {
 		return nil, err
 	}
-	web := webhook.New()
+	if err := c.Webhooks.Validate(); err != nil {
+		return nil, err
+	}
+	web := webhook.New(c.Webhooks)
+	listenOn := func(what, at string) (net.Listener, error) {
+		l, err := open(what, at)
+		if err == nil {
+			web.Refuse(l.Addr())
+		}
+		return l, err
+	}
+	if a, err := netip.ParseAddrPort(c.Telemetry.Listen); err == nil { // empty: there is none
+		web.Refuse(net.TCPAddrFromAddrPort(a))
+	}
+	dir, parts, err := c.directory(log, listenOn)
+	if err != nil {
+		return nil, err
+	}
 	m, err := manager.New(c.Manager, manager.Deps{Log: log, Store: st, Directory: dir, Core: core, Web: web, Metrics: tel.Registerer(), Traces: tel.Traces()})
 	if err != nil {
 		return nil, err

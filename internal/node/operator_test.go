@@ -4,11 +4,11 @@ import (
 	"context"
 	"log/slog"
 	"net"
-	"net/netip"
 	"testing"
 	"time"
 
 	"github.com/simreach/simreach/internal/ident"
+	"github.com/simreach/simreach/internal/testenv"
 	"github.com/simreach/simreach/nf/sbi"
 	"github.com/simreach/simreach/nf/udm"
 )
@@ -49,16 +49,6 @@ func background(t *testing.T, f func(context.Context) error) {
 	})
 }
 
-func freePort(t *testing.T) netip.AddrPort {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return netip.MustParseAddrPort(l.Addr().String())
-}
-
 func client(t *testing.T, at string, o sbi.ClientOptions) *sbi.Client {
 	t.Helper()
 	c, err := sbi.NewClient("http://"+at, o)
@@ -87,7 +77,7 @@ func TestOperatorAcrossProcesses(t *testing.T) {
 
 	role, _ := sample(t, "udm").(*UDM)
 	role.UDM = udm.Config{PLMN: role.UDM.PLMN, Subscribers: role.UDM.Subscribers}
-	role.SBI, role.EquipmentEvents = freePort(t), own
+	role.SBI, role.EquipmentEvents = testenv.FreePort(t), own
 	ready := make(chan struct{})
 	background(t, func(ctx context.Context) error {
 		return role.Run(ctx, slog.New(slog.DiscardHandler), func() { close(ready) })

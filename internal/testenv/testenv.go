@@ -1,6 +1,6 @@
-// Package testenv lets a test say honestly what it needs of the machine, and asks
-// Wireshark's dissectors what they think of bytes that our codecs made. It starts
-// no goroutine.
+// Package testenv lets a test say honestly what it needs of the machine, has what tests
+// of connections share, and asks Wireshark's dissectors what they think of bytes that our
+// codecs made. It starts no goroutine.
 package testenv
 
 import (

@@ -265,6 +265,7 @@ func TestErrors(t *testing.T) {
 		{"two values", "POST", "/v1/port_mappings", `{} {}`, 400, manager.CodeBadBody},
 		{"another type", "POST", "/v1/port_mappings", dest(`{"imsi":1,"port":22}`), 400, manager.CodeBadBody},
 		{"a large body", "POST", "/v1/port_mappings", `{"x":"` + strings.Repeat("a", 70<<10) + `"}`, 413, manager.CodeBodyTooLarge},
+		{"a small value in a large body", "POST", "/v1/port_mappings", `{}` + strings.Repeat(" ", 70<<10), 413, manager.CodeBodyTooLarge},
 		{"no port", "POST", "/v1/port_mappings", dest(`{"imsi":"` + imsi1 + `"}`), 400, manager.CodeBadPort},
 		{"half a port", "POST", "/v1/port_mappings", dest(`{"imsi":"` + imsi1 + `","port":22.5}`), 400, manager.CodeBadPort},
 		{"a port beyond ports", "POST", "/v1/port_mappings", dest(`{"imsi":"` + imsi1 + `","port":1e300}`), 400, manager.CodeBadPort},

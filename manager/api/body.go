@@ -20,18 +20,23 @@ func decode(r *request, into any) error {
 	err := d.Decode(into)
 	if err == nil {
 		var extra json.RawMessage
-		if extraErr := d.Decode(&extra); extraErr != io.EOF {
-			err = errTwoValues
+		if err = d.Decode(&extra); err == io.EOF {
+			err = nil
+		} else if _, large := errors.AsType[*http.MaxBytesError](err); !large {
+			err = manager.DetailTwoValues
 		}
 	}
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return manager.NewError(manager.CodeBodyTooLarge, maxBody)
 	}
 	if err == io.EOF {
-		return manager.NewError(manager.CodeBadBody, "it is empty")
+		return manager.NewError(manager.CodeBadBody, manager.DetailEmpty)
 	}
 	if err != nil {
 		return &manager.Error{Code: manager.CodeBadBody, Args: []any{bodyFault(err)}, Err: err}
+	}
+	if v := reflect.ValueOf(into).Elem(); v.Kind() == reflect.Slice && v.IsNil() { // null is not a list
+		return manager.NewError(manager.CodeBadBody, wantType("", reflect.Slice))
 	}
 	return nil
 }
@@ -47,33 +52,36 @@ func decodeOptional(r *request, into any) error {
 
 // bodyFault says what is wrong with a body in the client's terms: Go's names of
 // types and the addresses of sockets are not among them.
-func bodyFault(err error) string {
+func bodyFault(err error) error {
 	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		want := "another type"
-		switch k := e.Type.Kind(); {
-		case k == reflect.String:
-			want = "a string"
-		case k == reflect.Bool:
-			want = "true or false"
-		case k == reflect.Slice:
-			want = "a list"
-		case k == reflect.Struct:
-			want = "an object"
-		case k >= reflect.Int && k <= reflect.Float64:
-			want = "a number"
-		}
-		if e.Field == "" {
-			return "it must be " + want
-		}
-		return e.Field + " must be " + want
+		return wantType(e.Field, e.Type.Kind())
 	}
 	if e, ok := errors.AsType[*json.SyntaxError](err); ok {
-		return e.Error()
+		return manager.DetailNotJSON.Of(e.Offset)
 	}
-	if errors.Is(err, errTwoValues) {
-		return err.Error()
+	if errors.Is(err, manager.DetailTwoValues) {
+		return manager.DetailTwoValues
 	}
-	return "it ended early"
+	return manager.DetailEndsEarly
 }
 
-var errTwoValues = errors.New("more than one JSON value")
+// wantType says of which type a field must be; without a name: the whole body.
+func wantType(field string, k reflect.Kind) error {
+	want := manager.DetailAnotherType
+	switch {
+	case k == reflect.String:
+		want = manager.DetailString
+	case k == reflect.Bool:
+		want = manager.DetailBool
+	case k == reflect.Slice:
+		want = manager.DetailList
+	case k == reflect.Struct, k == reflect.Map:
+		want = manager.DetailObject
+	case k >= reflect.Int && k <= reflect.Float64:
+		want = manager.DetailNumber
+	}
+	if field == "" {
+		return manager.DetailBodyMustBe.Of(want)
+	}
+	return manager.DetailMustBe.Of(field, want)
+}

@@ -98,7 +98,7 @@ func pemOrBase64(name, s string) ([]byte, error) {
 	}
 	b, err := base64.StdEncoding.DecodeString(strings.TrimSpace(s))
 	if err != nil {
-		return nil, &manager.Error{Code: manager.CodeBadCredential, Args: []any{name + " is neither PEM nor base64"}, Err: err}
+		return nil, &manager.Error{Code: manager.CodeBadCredential, Args: []any{manager.DetailNotPEM.Of(name)}, Err: err}
 	}
 	return b, nil
 }

@@ -121,6 +121,8 @@ func TestDocument(t *testing.T) {
 			Tags        []string
 			Summary     string
 			Security    []any
+			Paged       bool `json:"x-paged"`
+			Responses   map[string]struct{ Headers map[string]any }
 		}
 	}
 	if err := json.Unmarshal(text, &doc); err != nil {
@@ -135,6 +137,9 @@ func TestDocument(t *testing.T) {
 		o := doc.Paths[r.Path][strings.ToLower(r.Method)]
 		if o.OperationID != r.Permission {
 			t.Errorf("%s %s is %s in the description; want %s", r.Method, r.Path, o.OperationID, r.Permission)
+		}
+		if h := o.Responses["200"].Headers; o.Paged && (h[api.HeaderNextKey] == nil || h["Link"] == nil) {
+			t.Errorf("%s %s: headers %v; want those of paging", r.Method, r.Path, h)
 		}
 		if o.Summary == "" || r.Open == (len(o.Security) > 0) {
 			t.Errorf("%s %s: summary %q, security %v", r.Method, r.Path, o.Summary, o.Security)

@@ -60,7 +60,7 @@ func handlerBody(r *request) (manager.EventHandler, error) {
 	}
 	h := manager.EventHandler{Name: in.Name, Active: in.Status == "active", Rule: in.RuleConfig, Actions: in.Actions}
 	if in.Status != "active" && in.Status != "inactive" {
-		return h, manager.NewError(manager.CodeBadHandler, "status must be active or inactive")
+		return h, manager.NewError(manager.CodeBadHandler, manager.DetailOneOf.Of("status", "active, inactive"))
 	}
 	if in.Description != nil {
 		h.Description = *in.Description
@@ -78,7 +78,7 @@ func handlerBody(r *request) (manager.EventHandler, error) {
 		}
 	}
 	if targets > 1 {
-		return h, manager.NewError(manager.CodeBadHandler, "exactly one of targetOperatorId, targetGroupId, targetImsi and targetSimId is required")
+		return h, manager.NewError(manager.CodeBadHandler, manager.DetailOneTarget)
 	}
 	h.Rule.Properties = properties(h.Rule.Properties)
 	for i := range h.Actions {

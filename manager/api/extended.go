@@ -60,9 +60,6 @@ func (h *handler) createExtended(r *request) (int, any, error) {
 	if err := decode(r, &in); err != nil {
 		return 0, nil, err
 	}
-	if len(in.Requests) == 0 {
-		return 0, nil, manager.NewError(manager.CodeNoDestination)
-	}
 	reqs := make([]manager.CreateRequest, len(in.Requests))
 	for i, one := range in.Requests {
 		var err error

@@ -136,8 +136,8 @@ func (h *handler) putGroupConfiguration(r *request) (int, any, error) {
 	}
 	values := map[string]json.RawMessage{}
 	for _, kv := range in {
-		if kv.Key == "" || kv.Value == nil {
-			return 0, nil, manager.NewError(manager.CodeBadNamespace, "every entry needs a key and a value")
+		if kv.Value == nil {
+			return 0, nil, manager.NewError(manager.CodeBadNamespace, manager.DetailRequired.Of("value"))
 		}
 		values[kv.Key] = kv.Value
 	}

@@ -26,7 +26,8 @@ const maxPage = 1000
 // statuses is the one map of kinds of error to HTTP status codes. Clients repeat a
 // request that was answered with 429 or 5xx for two minutes, so those are for what
 // repeating may help with: a fault of ours, and a manager that is starting. That
-// things are not in a state for what is asked, as when no port is free, is 409.
+// things are not in a state for what is asked, as when no port is free, is 409; that a
+// device or a relay did not do it is 422.
 var statuses = map[manager.Kind]int{
 	manager.KindInternal:         http.StatusInternalServerError,
 	manager.KindInvalid:          http.StatusBadRequest,
@@ -97,6 +98,9 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, methods map[stri
 	status, body, err := h.answer(rt, req)
 	if err != nil {
 		status = statuses[manager.AsError(err).Kind()]
+		if gone(r, err) {
+			status = statusGone
+		}
 	}
 	h.record(rt, req, status, at)
 	h.answered(rt, req, span, status, at)
@@ -184,8 +188,17 @@ func (h *handler) write(w http.ResponseWriter, status int, body any) {
 	_, _ = w.Write(buf.Bytes()) // the client may have gone
 }
 
+// statusGone stands in logs and metrics for the answer that nobody waited for, as nginx
+// writes it.
+const statusGone = 499
+
+// gone reports whether an error is that the client has left.
+func gone(r *http.Request, err error) bool {
+	return r.Context().Err() != nil && errors.Is(err, r.Context().Err())
+}
+
 func (h *handler) fail(w http.ResponseWriter, r *http.Request, err error) {
-	if r.Context().Err() != nil && errors.Is(err, r.Context().Err()) {
+	if gone(r, err) {
 		return // nobody is there to read an answer
 	}
 	h.failures.Add(1)

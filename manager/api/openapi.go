@@ -104,7 +104,10 @@ func complete(o object, r route) {
 			object{"name": "last_evaluated_key", "in": "query", "description": "The header " + HeaderNextKey + " of the page before.", "schema": object{"type": "string", "maxLength": maxPageKey}})
 		if responses, ok := o["responses"].(object); ok {
 			if ok, is := responses["200"].(object); is {
-				ok["headers"] = object{HeaderNextKey: object{"description": "Asks for the next page; absent on the last one.", "schema": object{"type": "string"}}}
+				ok["headers"] = object{
+					HeaderNextKey: object{"description": "Asks for the next page; absent on the last one.", "schema": object{"type": "string"}},
+					"Link":        object{"description": "The next page's URL, with rel=next; absent on the last one.", "schema": object{"type": "string"}},
+				}
 			}
 		}
 	}

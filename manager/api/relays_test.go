@@ -3,7 +3,10 @@ package api_test
 import (
 	"errors"
 	"net/http"
+	"net/netip"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/simreach/simreach/manager"
 	"github.com/simreach/simreach/manager/api"
@@ -31,6 +34,22 @@ func TestRelays(t *testing.T) {
 	}
 	if err := s.one.DrainRelay(t.Context(), "outer 2/x"); !errors.As(err, &e) || e.Code != string(manager.CodeUnknownRelay) || e.Status != http.StatusNotFound {
 		t.Errorf("drain an unknown relay: %v", err)
+	}
+}
+
+// A relay that is told and says nothing is no 5xx, which clients would repeat.
+func TestDrainOfASilentRelay(t *testing.T) {
+	s := start(t, false, func(c *manager.Config) {
+		c.PlatformOperators, c.RelayTimeout = []manager.OperatorID{"OP0000000001"}, 50*time.Millisecond
+	})
+	session, err := s.service.AttachRelay(manager.Relay{ID: "outer1", Kind: manager.OuterRelay, Instance: "i", Address: netip.MustParseAddrPort("192.0.2.1:0"), Ports: manager.DefaultPorts()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer session.End()
+	resp, body := s.do(t, "POST", "/v1/simreach/relays/outer1/drain", "")
+	if resp.StatusCode != http.StatusUnprocessableEntity || !strings.Contains(body, `"code":"NAP0027"`) {
+		t.Errorf("%s %s; want 422 NAP0027", resp.Status, body)
 	}
 }
 

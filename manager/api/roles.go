@@ -66,6 +66,9 @@ func (r *request) role() (manager.Role, error) {
 	if err := decode(r, &in); err != nil {
 		return manager.Role{}, err
 	}
+	if in.Permission == "" {
+		return manager.Role{}, manager.NewError(manager.CodeBadPermission, manager.DetailRequired.Of("permission"))
+	}
 	return manager.Role{OperatorID: r.principal.OperatorID, ID: r.PathValue("role_id"), Description: in.Description, Permission: in.Permission}, nil
 }
 

@@ -2,8 +2,8 @@ package api
 
 import (
 	"fmt"
+	"math"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
@@ -82,7 +82,7 @@ func setExpiry(h *handler, r *request, ref manager.SIMRef) (manager.SIMResult, e
 	if err := decode(r, &in); err != nil {
 		return manager.SIMResult{}, err
 	}
-	if in.ExpiryTime < 1 || in.ExpiryTime > 1<<52 {
+	if in.ExpiryTime < 1 || in.ExpiryTime > 1<<52 || in.ExpiryTime != math.Trunc(in.ExpiryTime) {
 		return manager.SIMResult{}, manager.NewError(manager.CodeBadExpiry)
 	}
 	var action manager.ExpiryAction
@@ -104,7 +104,7 @@ func setGroup(h *handler, r *request, ref manager.SIMRef) (manager.SIMResult, er
 		return manager.SIMResult{}, err
 	}
 	if in.GroupID == "" {
-		return manager.SIMResult{}, manager.NewError(manager.CodeUnknownGroup, "")
+		return manager.SIMResult{}, manager.NewError(manager.CodeBadBody, manager.DetailRequired.Of("groupId"))
 	}
 	return h.manager.SetSIMGroup(r.Context(), r.principal.OperatorID, ref, manager.GroupID(in.GroupID))
 }
@@ -158,15 +158,21 @@ func register(h *handler, r *request, ref manager.SIMRef) (manager.SIMResult, er
 // decodeTags reads the list of tags that PUT .../tags has.
 func decodeTags(r *request) (map[string]string, error) {
 	var in []struct {
-		TagName  string `json:"tagName"`
-		TagValue string `json:"tagValue"`
+		TagName  *string `json:"tagName"`
+		TagValue *string `json:"tagValue"`
 	}
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
 	tags := map[string]string{}
 	for _, t := range in {
-		tags[t.TagName] = t.TagValue
+		if t.TagName == nil {
+			return nil, manager.NewError(manager.CodeBadTag, manager.DetailRequired.Of("tagName"))
+		}
+		if t.TagValue == nil {
+			return nil, manager.NewError(manager.CodeBadTag, manager.DetailRequired.Of("tagValue"))
+		}
+		tags[*t.TagName] = *t.TagValue
 	}
 	return tags, nil
 }
@@ -232,18 +238,10 @@ func (r *request) recordQuery(usual, most int) (page, manager.RecordQuery, error
 		return p, manager.RecordQuery{}, err
 	}
 	q := manager.RecordQuery{After: p.After, Limit: p.Limit, Descending: true}
-	for name, at := range map[string]*time.Time{"from": &q.From, "to": &q.To} {
-		text := r.URL.Query().Get(name)
-		if text == "" {
-			continue
-		}
-		ms, err := strconv.ParseInt(text, 10, 64)
-		if err != nil || ms < 0 || ms > 1<<52 {
-			return p, q, manager.NewError(manager.CodeBadQuery, name)
-		}
-		*at = time.UnixMilli(ms)
+	if q.From, err = r.millis("from"); err == nil {
+		q.To, err = r.millis("to")
 	}
-	return p, q, nil
+	return p, q, err
 }
 
 func (h *handler) sessionEvents(r *request) (int, any, error) {
@@ -312,7 +310,7 @@ func alternatives[T ~string](text string) []T {
 	return out
 }
 
-// tagFilter reads tag_name, tag_value and tag_value_match_mode.
+// tagFilter reads tag_name, tag_value, which it needs then, and tag_value_match_mode.
 func (r *request) tagFilter() (name, value string, prefix bool, err error) {
 	q := r.URL.Query()
 	switch mode := q.Get("tag_value_match_mode"); mode {
@@ -322,8 +320,14 @@ func (r *request) tagFilter() (name, value string, prefix bool, err error) {
 	default:
 		return "", "", false, manager.NewError(manager.CodeBadQuery, "tag_value_match_mode")
 	}
+	if q.Get("tag_name") != "" && !q.Has("tag_value") { // which value would be a guess
+		return "", "", false, manager.NewError(manager.CodeBadQuery, "tag_value")
+	}
 	return q.Get("tag_name"), q.Get("tag_value"), prefix, nil
 }
+
+// maxFilterValues bounds the values of all filters of listSubscribers.
+const maxFilterValues = 200
 
 func (h *handler) listSubscribers(r *request) (int, any, error) {
 	p, err := r.page(100, 100)
@@ -338,8 +342,8 @@ func (h *handler) listSubscribers(r *request) (int, any, error) {
 	if want.TagName, want.TagValue, want.TagPrefix, err = r.tagFilter(); err != nil {
 		return 0, nil, err
 	}
-	if len(want.Statuses)+len(want.SpeedClasses)+len(want.Serials) > 200 {
-		return 0, nil, manager.NewError(manager.CodeBadSearch, "too many values")
+	if len(want.Statuses)+len(want.SpeedClasses)+len(want.Serials) > maxFilterValues {
+		return 0, nil, manager.NewError(manager.CodeBadSearch, manager.DetailManyValues.Of(maxFilterValues))
 	}
 	return h.listSIMs(r, p, want)
 }
@@ -396,13 +400,13 @@ func search(bySIMID bool) call {
 			for _, text := range q[string(field)] {
 				for v := range strings.SplitSeq(text, ",") {
 					if v = strings.TrimSpace(v); len([]rune(v)) < 2 {
-						return 0, nil, manager.NewError(manager.CodeBadSearch, string(field)+" needs at least two characters")
+						return 0, nil, manager.NewError(manager.CodeBadSearch, manager.DetailShortCharacters.Of(string(field), 2))
 					}
 					term.Values = append(term.Values, v)
 				}
 			}
 			if n += len(term.Values); n > maxSearchValues {
-				return 0, nil, manager.NewError(manager.CodeBadSearch, "too many values")
+				return 0, nil, manager.NewError(manager.CodeBadSearch, manager.DetailManyValues.Of(maxSearchValues))
 			}
 			if len(term.Values) > 0 {
 				want.Terms = append(want.Terms, term)
@@ -413,7 +417,7 @@ func search(bySIMID bool) call {
 		case "or":
 			want.Any = true
 		default:
-			return 0, nil, manager.NewError(manager.CodeBadSearch, "search_type must be and or or")
+			return 0, nil, manager.NewError(manager.CodeBadSearch, manager.DetailOneOf.Of("search_type", "and, or"))
 		}
 		online := true
 		switch strings.ToUpper(q.Get("session_status")) {
@@ -424,11 +428,11 @@ func search(bySIMID bool) call {
 		case "ONLINE":
 			want.Online = &online
 		default:
-			return 0, nil, manager.NewError(manager.CodeBadSearch, "session_status must be NA, ONLINE or OFFLINE")
+			return 0, nil, manager.NewError(manager.CodeBadSearch, manager.DetailOneOf.Of("session_status", "NA, ONLINE, OFFLINE"))
 		}
 		want.Statuses = alternatives[manager.SIMStatus](q.Get("status_filter"))
 		if len(want.Statuses) > maxSearchValues {
-			return 0, nil, manager.NewError(manager.CodeBadSearch, "too many values")
+			return 0, nil, manager.NewError(manager.CodeBadSearch, manager.DetailManyValues.Of(maxSearchValues))
 		}
 		return h.listSIMs(r, p, want)
 	}

@@ -112,6 +112,7 @@ func TestSIMLife(t *testing.T) {
 			s.ask(t, "POST", base+"/set_group", `{"groupId":"`+g.GroupID+`"}`, 404, nil)
 			s.ask(t, "POST", base+"/unset_expiry_time", "", 404, nil)
 			s.ask(t, "POST", base+"/set_imei_lock", "", 400, nil)
+			s.ask(t, "POST", base+"/set_expiry_time", `{"expiryTime":32503680000000.5}`, 400, nil)
 			s.ask(t, "POST", base+"/delete_session", "", 400, nil)
 			s.ask(t, "POST", base+"/downlink/ping", `{"numberOfPingRequests":9}`, 400, nil)
 			s.ask(t, "POST", base+"/downlink/ping", "", 400, nil)
@@ -217,6 +218,8 @@ func TestQueries(t *testing.T) {
 		}
 	}
 	s.ask(t, "GET", "/v1/subscribers?tag_value_match_mode=near", "", 400, nil)
+	s.ask(t, "GET", "/v1/subscribers?tag_name=name", "", 400, nil)
+	s.ask(t, "GET", "/v1/groups?tag_name=name", "", 400, nil)
 	if resp := s.ask(t, "GET", "/v1/sims?limit=1", "", 200, nil); resp.Header.Get(api.HeaderNextKey) != "" {
 		t.Error("the only page names another")
 	}

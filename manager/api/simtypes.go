@@ -290,6 +290,16 @@ func subscriber(r manager.SIMResult) Subscriber {
 	return out
 }
 
+// subscriptionStatus is the status of a SIM's subscription, which knows fewer words than
+// that of the SIM.
+func subscriptionStatus(s manager.SIMStatus) string {
+	switch s {
+	case manager.SIMInactive, manager.SIMStandby, manager.SIMSuspended:
+		s = manager.SIMActive
+	}
+	return string(s)
+}
+
 func simObject(r manager.SIMResult) Sim {
 	sim := r.SIM
 	can := Capabilities{Data: true}
@@ -302,7 +312,7 @@ func simObject(r manager.SIMResult) Sim {
 		Profiles: map[string]SIMProfile{sim.ICCID: {
 			ICCID: sim.ICCID, PrimaryIMSI: string(sim.IMSI),
 			Subscribers: map[string]ProfileSubscriber{string(sim.IMSI): {
-				Bundles: listOrEmpty(sim.Bundles), Capabilities: can, IMSI: string(sim.IMSI), MSISDN: sim.MSISDN, Status: string(sim.Status), Subscription: sim.Subscription,
+				Bundles: listOrEmpty(sim.Bundles), Capabilities: can, IMSI: string(sim.IMSI), MSISDN: sim.MSISDN, Status: subscriptionStatus(sim.Status), Subscription: sim.Subscription,
 			}},
 		}},
 	}

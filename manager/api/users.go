@@ -78,8 +78,8 @@ type User struct {
 	UpdateDateTime int64     `json:"updateDateTime"`
 	HasPassword    bool      `json:"hasPassword"`
 	Permission     string    `json:"permission"`
-	AuthKeyList    []AuthKey `json:"authKeyList,omitempty"`
-	RoleList       []Role    `json:"roleList,omitempty"`
+	AuthKeyList    []AuthKey `json:"authKeyList,omitzero"` // nil: absent
+	RoleList       []Role    `json:"roleList,omitzero"`
 }
 
 func user(a manager.Account) User {
@@ -129,9 +129,6 @@ func (h *handler) createUser(r *request) (int, any, error) {
 	var in DescriptionRequest
 	if err := decodeOptional(r, &in); err != nil {
 		return 0, nil, err
-	}
-	if r.PathValue("user_name") == "default_permissions" {
-		return 0, nil, manager.NewError(manager.CodeBadUserName)
 	}
 	_, err := h.manager.CreateUser(r.Context(), r.user(), in.Description)
 	return http.StatusCreated, nil, err
@@ -270,7 +267,7 @@ func (h *handler) updatePermission(r *request) (int, any, error) {
 		return 0, nil, err
 	}
 	if in.Permission == "" {
-		return 0, nil, manager.NewError(manager.CodeBadPermission, "permission is required")
+		return 0, nil, manager.NewError(manager.CodeBadPermission, manager.DetailRequired.Of("permission"))
 	}
 	return http.StatusOK, nil, h.manager.SetPermission(r.Context(), r.user(), in.Permission)
 }
@@ -303,7 +300,7 @@ func (h *handler) updateDefaultPermissions(r *request) (int, any, error) {
 		return 0, nil, err
 	}
 	if in.Permissions == "" {
-		return 0, nil, manager.NewError(manager.CodeBadPermission, "permissions is required")
+		return 0, nil, manager.NewError(manager.CodeBadPermission, manager.DetailRequired.Of("permissions"))
 	}
 	return http.StatusAccepted, nil, h.manager.SetPermission(r.Context(), manager.Principal{OperatorID: r.principal.OperatorID}, in.Permissions)
 }
@@ -334,7 +331,7 @@ func (h *handler) updateTrustPolicy(r *request) (int, any, error) {
 		return 0, nil, err
 	}
 	if in.TrustPolicy == "" {
-		return 0, nil, manager.NewError(manager.CodeBadTrustPolicy, "trustPolicy is required")
+		return 0, nil, manager.NewError(manager.CodeBadTrustPolicy, manager.DetailRequired.Of("trustPolicy"))
 	}
 	return http.StatusNoContent, nil, h.manager.SetTrustPolicy(r.Context(), r.user(), in.TrustPolicy)
 }

@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/url"
 	"strings"
 	"testing"
@@ -48,7 +49,7 @@ func TestUsers(t *testing.T) {
 		step{"GET", operator1 + "/users", "", 200, "=[]"},
 		step{"GET", ann, "", 404, string(manager.CodeUnknownUser)},
 		step{"POST", ann, `{"description":"Ann"}`, 201, "="},
-		step{"POST", ann, `{}`, 409, string(manager.CodeUserExists)},
+		step{"POST", ann, `{}`, 400, string(manager.CodeUserExists)},
 		step{"POST", operator1 + "/users/bob", "", 201, "="},
 		step{"POST", operator1 + "/users/a%2Fb", `{}`, 400, string(manager.CodeBadUserName)},
 		step{"POST", operator1 + "/users/default_permissions", `{}`, 405, string(manager.CodeMethodNotAllowed)},
@@ -70,12 +71,15 @@ func TestUsers(t *testing.T) {
 		step{"GET", operator1 + "/roles", "", 200, "=[]"},
 		step{"GET", operator1 + "/roles?owner=x", "", 400, string(manager.CodeBadQuery)},
 		step{"POST", role, quoted("permission", `{"statements":[{"effect":"allow","api":["Operator:getOperator"]}]}`), 200, `={"roleId":"readers"}`},
-		step{"POST", role, quoted("permission", `{"statements":[]}`), 409, string(manager.CodeRoleExists)},
+		step{"POST", role, quoted("permission", `{"statements":[]}`), 400, string(manager.CodeRoleExists)},
+		step{"PUT", role, `{"description":"d"}`, 400, "permission is required"},
+		step{"GET", ann, "", 200, `"authKeyList":[],"roleList":[]`},
+		step{"POST", ann + "/roles", `{}`, 400, string(manager.CodeBadRoleID)},
 		step{"POST", ann + "/roles", `{"roleId":"readers"}`, 200, "="},
 		step{"GET", ann + "/roles", "", 200, `"roleId":"readers"`},
 		step{"GET", role + "/users", "", 200, `"userName":"ann"`},
-		step{"DELETE", role, "", 409, string(manager.CodeRoleInUse)},
-		step{"GET", ann + "/trust_policy", "", 404, string(manager.CodeNoTrustPolicy)},
+		step{"DELETE", role, "", 400, string(manager.CodeRoleInUse)},
+		step{"GET", ann + "/trust_policy", "", 400, string(manager.CodeNoTrustPolicy)},
 		step{"GET", ann, "", 200, `"roleList":[{"roleId":"readers"`},
 	)
 	c, err := api.Client{URL: s.url, HTTP: s.client}.Login(t.Context(), api.AuthRequest{OperatorID: "OP0000000001", UserName: "ann", Password: "password-2"})
@@ -106,15 +110,33 @@ func TestUsers(t *testing.T) {
 	)
 }
 
+// More roles than there may be are refused as the SORACOM API refuses a role: with 400.
+func TestTooManyRoles(t *testing.T) {
+	s := start(t, false)
+	for i := range manager.MaxRoles {
+		if err := s.service.CreateRole(t.Context(), manager.Role{OperatorID: "OP0000000001", ID: fmt.Sprint("r", i), Permission: `{"statements":[]}`}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.steps(t, s.one.Credentials, step{"POST", operator1 + "/roles/more", quoted("permission", `{"statements":[]}`), 400, string(manager.CodeTooManyAccounts)})
+}
+
 func TestMFAByAPI(t *testing.T) {
 	s := start(t, false)
 	root := s.one.Credentials
-	s.steps(t, root, step{"GET", operator1 + "/mfa", "", 200, `={"status":"INACTIVE"}`})
+	s.steps(t, root,
+		step{"GET", operator1 + "/mfa", "", 200, `={"status":"INACTIVE"}`},
+		step{"POST", operator1 + "/mfa/verify", `{"mfaOTPCode":"123456"}`, 400, string(manager.CodeMFANotRequested)},
+		step{"DELETE", operator1 + "/mfa", `{"password":"secret-1"}`, 400, string(manager.CodeMFANotRequested)},
+	)
 	_, body := s.as(t, root, "POST", operator1+"/mfa", "")
 	var enrolled api.TOTP
 	must(0, json.Unmarshal([]byte(body), &enrolled))
 	secret := must(url.Parse(enrolled.TOTPURI)).Query().Get("secret")
-	s.steps(t, root, step{"GET", operator1 + "/mfa", "", 200, `={"status":"UNCONFIRMED"}`})
+	s.steps(t, root,
+		step{"GET", operator1 + "/mfa", "", 200, `={"status":"UNCONFIRMED"}`},
+		step{"POST", operator1 + "/mfa/verify", `{"mfaOTPCode":"00000x"}`, 400, string(manager.CodeWrongOTP)}, // 401 is for the token
+	)
 	_, body = s.as(t, root, "POST", operator1+"/mfa/verify", `{"mfaOTPCode":"`+must(totp.GenerateCode(secret, time.Now()))+`"}`)
 	var backups api.BackupCodes
 	must(0, json.Unmarshal([]byte(body), &backups))
@@ -128,6 +150,7 @@ func TestMFAByAPI(t *testing.T) {
 		step{"POST", "/v1/auth", `{"email":"a@example.com","password":"secret-1","mfaOTPCode":"` + backups.BackupCodes[0] + `"}`, 200, "apiKey"},
 	)
 	s.steps(t, root,
+		step{"POST", operator1 + "/mfa", "", 400, string(manager.CodeMFAActive)},
 		step{"DELETE", operator1 + "/mfa", `{"password":"wrong"}`, 400, string(manager.CodeWrongPassword)},
 		step{"DELETE", operator1 + "/mfa", `{"password":"secret-1"}`, 204, "="},
 		step{"GET", operator1 + "/mfa", "", 200, `={"status":"INACTIVE"}`},
@@ -227,7 +250,7 @@ func TestExtended(t *testing.T) {
 	many := `{"targets":[{"imsi":"` + imsi1 + `","port":22},{"simId":"` + sim1 + `","port":80,"duration":60,"source":{"ipRanges":["192.0.2.1"]}}],"tlsRequired":true,"proxyProtocol":true}`
 	const path = "/v1/simreach/port_mappings"
 	s.steps(t, root,
-		step{"POST", path, `{"requests":[]}`, 400, string(manager.CodeNoDestination)},
+		step{"POST", path, `{"requests":[]}`, 400, string(manager.CodeTooManyRequests)},
 		step{"POST", path, `{"requests":[` + one + `,{"destination":{"imsi":"` + imsi2 + `","port":22}}]}`, 404, string(manager.CodeUnknownSubscriber)},
 		step{"GET", path, "", 200, "=[]"}, // all or none
 		step{"POST", path, `{"requests":[` + strings.Replace(many, `"tlsRequired":true`, `"tlsRequired":false`, 1) + `]}`, 400, string(manager.CodeTargetsNeedTLS)},

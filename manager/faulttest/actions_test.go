@@ -277,7 +277,7 @@ func (m *model) createUser(t *rapid.T) {
 	path := n.userPath() + "/" + name
 	for _, u := range n.users {
 		if u.name == name && !u.gone {
-			m.ask(t, n.root, "POST", path, nil, http.StatusConflict, nil)
+			m.ask(t, n.root, "POST", path, nil, http.StatusBadRequest, nil)
 			return
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	"connectrpc.com/connect"
 
@@ -20,6 +21,9 @@ const (
 	// maxSlow bounds the questions of one connection that ask the store at one time;
 	// further ones wait unread.
 	maxSlow = 256
+	// slowTimeout bounds asking the store. Pings wait with the rest when maxSlow questions
+	// do: it must end before the relay takes the manager for gone (deadSilences).
+	slowTimeout = 3 * time.Second
 	// flushSize is when answers leave although there is more to answer.
 	flushSize = 64 << 10
 )
@@ -76,18 +80,19 @@ type answers struct {
 // run answers until ctx, the attachment or the connection ends.
 func (a *answers) run(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
+	slow := workers.New()
+	defer slow.Close()
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	defer cancel()
+	defer cancel() // before the others: nobody waits for what the store is still asked
 	wg.Go(func() {
 		select {
 		case <-ctx.Done():
 		case <-a.session.Done():
+			cancel()
 		}
 		_ = a.conn.Close() // that is how reading and writing end
 	})
-	slow := workers.New()
-	defer slow.Close()
 	if err := a.read(ctx, slow); errors.Is(err, errMessage) {
 		a.malformed(err)
 	}
@@ -140,10 +145,19 @@ func (a *answers) read(ctx context.Context, slow *workers.Group) error {
 			if known {
 				continue
 			}
-			slots <- struct{}{}
+			select {
+			case slots <- struct{}{}:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
 			slow.Go(func() {
 				defer func() { <-slots }()
-				route, err := a.session.Resolve(observe.Join(ctx, q.trace), q.ResolveRequest)
+				asking, cancel := context.WithTimeout(observe.Join(ctx, q.trace), slowTimeout)
+				defer cancel()
+				route, err := a.session.Resolve(asking, q.ResolveRequest)
+				if ctx.Err() != nil {
+					return // the relay asks the next manager
+				}
 				_ = a.send(a.append(ctx, nil, q.id, &route, err)) // if the relay has gone, reading says so
 			})
 		}
@@ -191,6 +205,23 @@ func (h handler) GetCredential(ctx context.Context, req *connect.Request[pb.Cred
 		return nil, h.internal(ctx, "credential not read", err)
 	}
 	return connect.NewResponse(credentialToPB(c)), nil
+}
+
+// Departed answers an attached outer relay.
+func (h handler) Departed(ctx context.Context, req *connect.Request[pb.Places]) (*connect.Response[pb.Places], error) {
+	session, err := h.session(ctx, req.Msg.GetSession())
+	if err != nil {
+		return nil, toRPC(err)
+	}
+	places, err := placesFromPB(req.Msg.GetPlaces())
+	if err != nil {
+		return nil, toRPC(err)
+	}
+	left, err := session.Departed(ctx, places)
+	if err != nil {
+		return nil, toRPC(err)
+	}
+	return connect.NewResponse(&pb.Places{Places: placesToPB(left)}), nil
 }
 
 // AddAudit takes an attached relay's audit records.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -185,6 +186,7 @@ type slowStore struct {
 	slow    netip.AddrPort
 	asked   chan struct{}
 	release chan struct{}
+	gaveUp  chan struct{} // if not nil: who asked no longer wants to know
 }
 
 func (s *slowStore) EntryByAddress(ctx context.Context, a netip.AddrPort) (manager.Entry, error) {
@@ -193,6 +195,9 @@ func (s *slowStore) EntryByAddress(ctx context.Context, a netip.AddrPort) (manag
 		select {
 		case <-s.release:
 		case <-ctx.Done():
+			if s.gaveUp != nil {
+				s.gaveUp <- struct{}{}
+			}
 			return manager.Entry{}, ctx.Err()
 		}
 	}
@@ -239,6 +244,101 @@ func TestSlowStoreHoldsUpNobody(t *testing.T) {
 	}
 	for _, ch := range slow {
 		wait(t, ch)
+	}
+}
+
+// When the relay or its attachment has gone the store is not asked on its behalf any
+// longer, however many of its questions wait.
+func TestQuestionsEndWithTheRelay(t *testing.T) {
+	const most = 256 // of one connection that ask the store
+	for name, leave := range map[string]func(net.Conn, *manager.RelaySession){
+		"the connection ends": func(c net.Conn, _ *manager.RelaySession) { c.Close() },
+		"the attachment ends": func(_ net.Conn, s *manager.RelaySession) { s.End() },
+	} {
+		for _, n := range []int{1, most + 10} {
+			if n > most && name == "the connection ends" {
+				continue // what comes after so many is not read; the attachment ends too
+			}
+			t.Run(fmt.Sprint(name, " ", n), func(t *testing.T) {
+				st := &slowStore{
+					Store: openStore(t), slow: netip.MustParseAddrPort("192.0.2.1:9"),
+					asked: make(chan struct{}, 1000), release: make(chan struct{}), gaveUp: make(chan struct{}, 1000),
+				}
+				m := startManager(t, st, "")
+				session := attachOuter(t, m)
+				conn := dial(t, m.addr)
+				if resp, _ := upgrade(t, conn, session.ID(), nil); resp.StatusCode != http.StatusSwitchingProtocols {
+					t.Fatal(resp.Status)
+				}
+				for range n {
+					conn.Write(frame(t, &pb.ResolveRequest{Id: 1, Hit: hit(st.slow)}))
+				}
+				for range min(n, most) {
+					<-st.asked
+				}
+				leave(conn, session)
+				late := time.After(5 * time.Second)
+				for i := range min(n, most) {
+					select {
+					case <-st.gaveUp:
+					case <-late:
+						t.Fatalf("%d questions still ask the store after 5 s", min(n, most)-i)
+					}
+				}
+			})
+		}
+	}
+}
+
+// What a manager that stops was asking its store is asked at the next one.
+func TestSlowQuestionsFailOver(t *testing.T) {
+	slow := netip.MustParseAddrPort("192.0.2.1:9")
+	shared := openStore(t)
+	st := &slowStore{Store: shared, slow: slow, asked: make(chan struct{}, 1000), release: make(chan struct{})}
+	a := startManager(t, st, "")
+	b := startManager(t, shared, "")
+	c, err := rpc.NewClient(rpc.ClientConfig{Manager: a.addr, Alternates: []string{b.addr}, Secret: secret}, rpc.ClientDeps{Relay: outer1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, c.Run)
+	ready(t, c)
+	var all []<-chan answered
+	for range 200 {
+		all = append(all, ask(t, c, manager.ResolveRequest{Hit: slow}, time.Time{}))
+	}
+	for range all {
+		<-st.asked
+	}
+	a.stop()
+	causes := map[manager.Code]int{}
+	for _, ch := range all {
+		causes[manager.AsError(wait(t, ch).err).Code]++
+	}
+	if len(causes) != 1 || causes[manager.CodeUnknownEntry] != len(all) {
+		t.Errorf("answers %v; want %d of the manager that is left, %s", causes, len(all), manager.CodeUnknownEntry)
+	}
+}
+
+// A store that does not answer does not make a manager seem dead: the relay's pings are
+// answered however many questions wait.
+func TestPingsBesideAHungStore(t *testing.T) {
+	st := &slowStore{Store: openStore(t), slow: netip.MustParseAddrPort("192.0.2.1:9"), asked: make(chan struct{}, 1000), release: make(chan struct{})}
+	m := startManager(t, st, "")
+	outer, _ := startClient(t, m.addr, outer1)
+	ready(t, outer)
+	next(t, outer)
+	var all []<-chan answered
+	for range 300 { // more than may ask the store at one time
+		all = append(all, ask(t, outer, manager.ResolveRequest{Hit: st.slow}, time.Time{}))
+	}
+	for _, ch := range all {
+		if a := wait(t, ch); !errors.Is(a.err, manager.CodeInternal) {
+			t.Fatalf("%v; want what is said when the store fails, %s", a.err, manager.CodeInternal)
+		}
+	}
+	if n := outer.Status().Attaches; n != 1 {
+		t.Errorf("attached %d times; want one attachment that lasts", n)
 	}
 }
 

@@ -83,8 +83,8 @@ func TestAsk(t *testing.T) {
 	if s := m.server.Status(); s.Resolved != 666 || s.ResolveFailed != 334 || s.Malformed != 0 {
 		t.Errorf("status %+v", s)
 	}
-	if a := wait(t, ask(t, outer, manager.ResolveRequest{Hit: e.Address}, time.Now().Add(-time.Second))); a.err != nil && !errors.Is(a.err, context.DeadlineExceeded) {
-		t.Errorf("with a deadline that is over: %v", a.err)
+	if a := wait(t, ask(t, outer, manager.ResolveRequest{Hit: e.Address}, time.Now().Add(-time.Second))); !errors.Is(a.err, context.DeadlineExceeded) {
+		t.Errorf("with a deadline that is over: %v; want context.DeadlineExceeded", a.err)
 	}
 }
 

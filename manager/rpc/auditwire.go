@@ -34,6 +34,10 @@ const (
 // auditSize is about what a record takes.
 const auditSize = 224
 
+// maxRecords bounds the records of one call: a record without fields takes one byte, and
+// 256 here. It is the largest batch of a relay's spool (relay/audit).
+const maxRecords = 10_000
+
 // appendAudit appends an AuditRecord and, before it, its length.
 func appendAudit(b []byte, r *manager.AuditRecord) []byte {
 	b, begin := beginSized(b)
@@ -56,14 +60,18 @@ func appendAudit(b []byte, r *manager.AuditRecord) []byte {
 	return endSized(b, begin)
 }
 
-// parseAudit takes records apart, which share nothing with b. errMessage.
+// parseAudit takes records apart, which share nothing with b. errMessage, also for more
+// than maxRecords.
 func parseAudit(b []byte) ([]manager.AuditRecord, error) {
-	records := make([]manager.AuditRecord, 0, len(b)/auditSize+1)
+	records := make([]manager.AuditRecord, 0, min(len(b)/auditSize+1, maxRecords))
 	var entry manager.EntryID
 	for len(b) > 0 {
 		m, n := protowire.ConsumeBytes(b)
 		if n < 0 {
 			return nil, fmt.Errorf("%w: audit records: %w", errMessage, errField)
+		}
+		if len(records) == maxRecords {
+			return nil, fmt.Errorf("%w: more than %d audit records", errMessage, maxRecords)
 		}
 		b = b[n:]
 		r, err := parseAuditRecord(m)

@@ -57,6 +57,16 @@ func TestAuditTravels(t *testing.T) {
 	}
 }
 
+// A call has no more records than a relay hands over at one time, however small they are.
+func TestManyAuditRecords(t *testing.T) {
+	if rs, err := parseAudit(make([]byte, maxRecords)); err != nil || len(rs) != maxRecords {
+		t.Errorf("%d records, %v; want %d", len(rs), err, maxRecords)
+	}
+	if rs, err := parseAudit(make([]byte, maxRecords+1)); !errors.Is(err, errMessage) {
+		t.Errorf("one more: %d records, %v; want errMessage", len(rs), err)
+	}
+}
+
 func FuzzAudit(f *testing.F) {
 	var all []byte
 	for _, r := range auditExamples() {

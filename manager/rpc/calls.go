@@ -22,8 +22,10 @@ func (c *Client) Ask(q manager.ResolveRequest, traceparent string, deadline time
 }
 
 // Resolve asks the manager about a connection that hit a port (R11). While no manager
-// is there it returns CodeManagerAway: at once if there is only one, and otherwise when
-// FailoverWait is over. The other errors are those of manager.RelaySession.Resolve.
+// is there it returns CodeManagerAway: when FailoverWait is over if there are alternates, or
+// if the only manager has just let the relay in; otherwise at once, as it does when too
+// many questions are not answered. The other errors are ctx's and those of
+// manager.RelaySession.Resolve.
 func (c *Client) Resolve(ctx context.Context, q manager.ResolveRequest) (manager.Route, error) {
 	w := waiters.Get().(*waiter)
 	defer waiters.Put(w)
@@ -72,6 +74,18 @@ func (c *Client) Credential(ctx context.Context, id manager.CredentialID) (manag
 		return manager.Credential{}, err
 	}
 	return credentialFromPB(resp.Msg), nil
+}
+
+// Departed returns those of the places that their devices have left. Errors:
+// CodeManagerAway as Resolve has it, and those of manager.RelaySession.Departed.
+func (c *Client) Departed(ctx context.Context, places []manager.Place) ([]manager.Place, error) {
+	resp, err := call(ctx, c, func(ctx context.Context, s *session) (*connect.Response[pb.Places], error) {
+		return s.at.control.rpc.Departed(ctx, connect.NewRequest(&pb.Places{Session: s.id, Places: placesToPB(places)}))
+	})
+	if err != nil {
+		return nil, err
+	}
+	return placesFromPB(resp.Msg.GetPlaces())
 }
 
 // AddAudit hands audit records to the manager. If it returns nil the manager has

@@ -63,7 +63,8 @@ type ClientConfig struct {
 	// MaxBackoff bounds the pause. 0: 800 ms.
 	MaxBackoff time.Duration `yaml:"max_backoff"`
 	// FailoverWait is how long a question waits for the next manager when there are
-	// alternates. 0: 2 s.
+	// alternates, and for the connection to a manager that has just let the relay in.
+	// 0: 2 s.
 	FailoverWait time.Duration `yaml:"failover_wait"`
 	// ResolveStreams is how many connections questions are spread over. 0: 1; with more
 	// of them fewer questions share a system call.

@@ -118,6 +118,8 @@ func commandToPB(c manager.Command) *pb.Command {
 		m.Kind = &pb.Command_Drain{Drain: &pb.Drain{}}
 	case manager.CommandCut:
 		m.Kind = &pb.Command_Cut{Cut: &pb.Cut{Imsi: string(c.IMSI), Device: c.Device.String()}}
+	case manager.CommandReview:
+		m.Kind = &pb.Command_Review{Review: &pb.Review{}}
 	}
 	return m
 }
@@ -146,6 +148,8 @@ func commandFromPB(session string, m *pb.Command) (manager.Command, error) {
 		if c.Device, err = netip.ParseAddr(k.Cut.GetDevice()); err != nil {
 			err = fmt.Errorf("%w: cut: %w", errMessage, err)
 		}
+	case *pb.Command_Review:
+		c.Kind = manager.CommandReview
 	default:
 		err = fmt.Errorf("%w: unknown command", errMessage)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/simreach/simreach/internal/ident"
 	"github.com/simreach/simreach/manager"
 	pb "github.com/simreach/simreach/manager/rpc/relayv1"
 )
@@ -48,6 +49,26 @@ func pingFromPB(m *pb.Ping) (manager.Ping, error) {
 		return manager.Ping{}, fmt.Errorf("%w: device: %w", errMessage, err)
 	}
 	return manager.Ping{Device: a, Count: int(m.GetCount()), Timeout: time.Duration(m.GetTimeoutMs()) * time.Millisecond}, nil
+}
+
+func placesToPB(places []manager.Place) []*pb.Place {
+	out := make([]*pb.Place, len(places))
+	for i, p := range places {
+		out[i] = &pb.Place{Imsi: string(p.IMSI), InnerId: string(p.Inner), Device: p.Address.String()}
+	}
+	return out
+}
+
+func placesFromPB(places []*pb.Place) ([]manager.Place, error) {
+	out := make([]manager.Place, len(places))
+	for i, p := range places {
+		a, err := netip.ParseAddr(p.GetDevice())
+		if err != nil {
+			return nil, fmt.Errorf("%w: place: %w", errMessage, err)
+		}
+		out[i] = manager.Place{IMSI: ident.IMSI(p.GetImsi()), Inner: manager.RelayID(p.GetInnerId()), Address: a}
+	}
+	return out, nil
 }
 
 func credentialToPB(c manager.Credential) *pb.Credential {

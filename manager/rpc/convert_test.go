@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/simreach/simreach/manager"
+	pb "github.com/simreach/simreach/manager/rpc/relayv1"
 )
 
 var at = time.Date(2026, 3, 4, 5, 6, 7, 89e6, time.UTC)
@@ -105,8 +106,11 @@ func TestEveryFieldTravels(t *testing.T) {
 		a.Failures = nil
 		return ackFromPB(a.Session, through(t, ackToPB(a))), nil
 	}, "Failures")
+	check(t, func(ps []manager.Place) ([]manager.Place, error) {
+		return placesFromPB(through(t, &pb.Places{Places: placesToPB(ps)}).GetPlaces())
+	})
 	for _, k := range []manager.CommandKind{
-		manager.CommandSnapshot, manager.CommandOpen, manager.CommandClose, manager.CommandCredential, manager.CommandPing, manager.CommandDrain, manager.CommandCut,
+		manager.CommandSnapshot, manager.CommandOpen, manager.CommandClose, manager.CommandCredential, manager.CommandPing, manager.CommandDrain, manager.CommandCut, manager.CommandReview,
 	} {
 		var c manager.Command
 		fill(reflect.ValueOf(&c).Elem())

@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"container/heap"
 	"context"
 	"errors"
 	"sync"
@@ -16,7 +17,7 @@ const maxOpen = 1 << 16
 var (
 	errTooMany = errors.New("too many questions are not answered")
 	errOver    = errors.New("the relay's control has ended")
-	errAway    = errors.New("no manager is attached to")
+	errAway    = errors.New("the relay is attached to no manager")
 )
 
 // asked is a question that is not answered. It is its desk's, which uses it again.
@@ -29,9 +30,9 @@ type asked struct {
 	late     time.Time // until when it may wait for a manager; zero: it has not waited yet
 	at       *line     // where it was asked; nil: it waits for a manager
 
-	due        time.Time // while it is in a queue: when it leaves it at the latest
-	in         *queue    // nil: none
-	prev, next *asked
+	due   time.Time // while it is in a queue: when it leaves it at the latest
+	in    *queue    // nil: none
+	place int       // there
 }
 
 // desk has the questions of a client. They are asked on the lines of the attachment;
@@ -39,7 +40,7 @@ type asked struct {
 // Its methods may be called from any goroutine and never block.
 type desk struct {
 	alternates bool          // there is another manager to wait for
-	wait       time.Duration // for that long
+	wait       time.Duration // how long for it, or for lines that are on their way
 
 	mu     sync.Mutex // guards the rest, and out of every line
 	over   bool
@@ -77,12 +78,16 @@ func away(err error) error { return &manager.Error{Code: manager.CodeManagerAway
 
 // ask returns an ID for withdraw.
 func (d *desk) ask(q *manager.ResolveRequest, trace string, deadline time.Time, answer func(manager.Route, error)) uint64 {
-	if err := askable(q, trace); err != nil {
+	err := askable(q, trace)
+	if err == nil && !deadline.IsZero() && !time.Now().Before(deadline) {
+		err = context.DeadlineExceeded
+	}
+	if err != nil {
 		answer(manager.Route{}, err)
 		return 0
 	}
 	d.mu.Lock()
-	err := errOver
+	err = errOver
 	if !d.over {
 		err = errTooMany
 	}
@@ -221,7 +226,7 @@ func (d *desk) attach(lines []*line) {
 		return
 	}
 	d.lines, d.coming = lines, false
-	for x := d.parked.first; x != nil; x = d.parked.first {
+	for x := d.parked.first(); x != nil; x = d.parked.first() {
 		d.parked.remove(x)
 		d.putLocked(x)
 	}
@@ -240,7 +245,7 @@ func (d *desk) despair() {
 	var out []outcome
 	d.mu.Lock()
 	if d.coming && !d.alternates {
-		for x := d.parked.first; x != nil; x = d.parked.first {
+		for x := d.parked.first(); x != nil; x = d.parked.first() {
 			out = append(out, outcome{x.answer, away(errAway)})
 			d.parked.remove(x)
 			d.freeLocked(x)
@@ -288,8 +293,8 @@ func (d *desk) lost(l *line) {
 
 // enqueueLocked puts x into a queue until a time.
 func (d *desk) enqueueLocked(q *queue, x *asked, due time.Time) {
-	x.due = due
-	q.insert(x)
+	x.due, x.in = due, q
+	heap.Push(q, x)
 	d.armLocked(due)
 }
 
@@ -315,7 +320,7 @@ func (d *desk) expire() {
 	d.armed = time.Time{}
 	now := time.Now()
 	for _, q := range []*queue{&d.timed, &d.parked} {
-		for x := q.first; x != nil && !x.due.After(now); x = q.first {
+		for x := q.first(); x != nil && !x.due.After(now); x = q.first() {
 			err := context.DeadlineExceeded
 			if x.deadline.IsZero() || x.deadline.After(now) {
 				err = away(errAway)
@@ -324,8 +329,8 @@ func (d *desk) expire() {
 			q.remove(x)
 			d.freeLocked(x)
 		}
-		if q.first != nil {
-			d.armLocked(q.first.due)
+		if x := q.first(); x != nil {
+			d.armLocked(x.due)
 		}
 	}
 	d.mu.Unlock()
@@ -351,41 +356,44 @@ func (d *desk) close() {
 	d.firing.Wait()
 }
 
-// queue has questions in the order in which they are due. Most come in that order.
-type queue struct{ first, last *asked }
+// queue has questions, the one that is due first at its beginning (container/heap).
+type queue []*asked
 
-func (q *queue) insert(x *asked) {
-	at := q.last
-	for at != nil && x.due.Before(at.due) {
-		at = at.prev
+func (q queue) Len() int           { return len(q) }
+func (q queue) Less(i, j int) bool { return q[i].due.Before(q[j].due) }
+func (q queue) Swap(i, j int) {
+	q[i], q[j] = q[j], q[i]
+	q[i].place, q[j].place = i, j
+}
+
+// Push implements heap.Interface.
+func (q *queue) Push(x any) {
+	a := x.(*asked)
+	a.place = len(*q)
+	*q = append(*q, a)
+}
+
+// Pop implements heap.Interface.
+func (q *queue) Pop() any {
+	last := len(*q) - 1
+	x := (*q)[last]
+	(*q)[last] = nil
+	*q = (*q)[:last]
+	return x
+}
+
+// first returns the question that is due first; nil: there is none.
+func (q queue) first() *asked {
+	if len(q) == 0 {
+		return nil
 	}
-	x.in, x.prev = q, at
-	if at == nil {
-		x.next, q.first = q.first, x
-	} else {
-		x.next, at.next = at.next, x
-	}
-	if x.next == nil {
-		q.last = x
-	} else {
-		x.next.prev = x
-	}
+	return q[0]
 }
 
 // remove takes x out of the queue; out of none is harmless.
 func (q *queue) remove(x *asked) {
-	if q == nil {
-		return
+	if q != nil {
+		heap.Remove(q, x.place)
+		x.in = nil
 	}
-	if x.prev == nil {
-		q.first = x.next
-	} else {
-		x.prev.next = x.next
-	}
-	if x.next == nil {
-		q.last = x.prev
-	} else {
-		x.next.prev = x.prev
-	}
-	x.in, x.prev, x.next = nil, nil, nil
 }

@@ -12,7 +12,8 @@ import (
 const (
 	lengthSize = 4
 	// maxQuestion and maxRoute bound the message of a frame: a question has two
-	// addresses and some names, an answer also a ticket and at most 64 ranges.
+	// addresses and some names, an answer also a ticket and the ranges of an entry
+	// and one of its devices together, at most 128.
 	maxQuestion = 4 << 10
 	maxRoute    = 64 << 10
 	readSize    = 16 << 10
@@ -27,7 +28,7 @@ type frames struct {
 }
 
 func newFrames(from io.Reader, longest int) *frames {
-	return &frames{from: from, max: longest, buf: make([]byte, max(readSize, 2*lengthSize))}
+	return &frames{from: from, max: longest, buf: make([]byte, readSize)}
 }
 
 // fill reads once, and at least one byte if err is nil. The errors are those of the

@@ -2,9 +2,11 @@ package rpc
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"runtime"
@@ -81,9 +83,13 @@ func (e *endpoint) line(ctx context.Context, session string, d *desk) (_ *line, 
 	if err != nil {
 		return nil, err
 	}
-	resp.Body.Close() // reads nothing: there is none, or the connection ends
-	if resp.StatusCode != http.StatusSwitchingProtocols || r.Buffered() > 0 {
-		return nil, fmt.Errorf("%w: %s", errMessage, resp.Status)
+	if resp.StatusCode != http.StatusSwitchingProtocols {
+		// Its body is not closed: that would read all of it. The connection ends.
+		why, _ := io.ReadAll(io.LimitReader(resp.Body, maxDetail))
+		return nil, fmt.Errorf("%w: %s: %q", errMessage, resp.Status, bytes.TrimSpace(why))
+	}
+	if r.Buffered() > 0 {
+		return nil, fmt.Errorf("%w: an answer before a question", errMessage)
 	}
 	return &line{conn: conn, desk: d, wake: make(chan struct{}, 1)}, nil
 }
@@ -132,7 +138,7 @@ func (l *line) write(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		// Whoever can go on now may have questions too: a write costs as much as twenty.
+		// Goroutines that can run may ask, too: one system call sends all their questions.
 		runtime.Gosched()
 	}
 }

@@ -1,9 +1,11 @@
 package rpc
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"net"
+	"net/http"
 	"net/netip"
 	"strings"
 	"testing"
@@ -211,7 +213,7 @@ func TestParkedQuestions(t *testing.T) {
 		if out := <-d.asking(someQuestion, time.Time{}); !errors.Is(out.err, manager.CodeManagerAway) {
 			t.Errorf("when it is over: %v; want %s", out.err, manager.CodeManagerAway)
 		}
-		if len(d.open) > 0 || d.timed.first != nil || d.parked.first != nil {
+		if len(d.open) > 0 || len(d.timed) > 0 || len(d.parked) > 0 {
 			t.Error("a question is left")
 		}
 	})
@@ -261,6 +263,28 @@ func TestUnaskable(t *testing.T) {
 	}
 }
 
+// As many as there may be are asked again at once when a manager goes: who asks meanwhile
+// waits.
+func TestManyQuestionsMove(t *testing.T) {
+	d := newDesk(true, time.Hour)
+	a, b := &line{desk: d, wake: make(chan struct{}, 1)}, &line{desk: d, wake: make(chan struct{}, 1)}
+	d.attach([]*line{a})
+	begin := time.Now()
+	for i := range maxOpen {
+		d.ask(&someQuestion, "", begin.Add(time.Hour+time.Duration(i)*time.Microsecond), func(manager.Route, error) {})
+	}
+	begin = time.Now()
+	d.lost(a)
+	d.attach([]*line{b})
+	if took := time.Since(begin); took > 5*time.Second {
+		t.Errorf("%d questions took %s to move", maxOpen, took)
+	}
+	if len(d.timed) != maxOpen || len(d.parked) > 0 {
+		t.Errorf("%d asked, %d waiting; want %d asked", len(d.timed), len(d.parked), maxOpen)
+	}
+	d.close()
+}
+
 // There is a bound to what is not answered.
 func TestTooManyQuestions(t *testing.T) {
 	d := newDesk(true, time.Hour)
@@ -277,4 +301,28 @@ func TestTooManyQuestions(t *testing.T) {
 	if d.close(); n != maxOpen {
 		t.Errorf("%d answers at the end; want %d", n, maxOpen)
 	}
+}
+
+// A manager that refuses a line says why, and is not listened to for longer.
+func TestLineRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		go func() {
+			if _, err := http.ReadRequest(bufio.NewReader(theirs)); err != nil {
+				t.Error(err)
+			}
+			theirs.Write([]byte("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 9999\r\n\r\nThe relay is not attached.\n"))
+			theirs.Write(make([]byte, maxDetail))
+		}()
+		e := &endpoint{address: "192.0.2.1:1", secret: "s", dial: func(context.Context, string, string) (net.Conn, error) { return ours, nil }}
+		begin := time.Now()
+		_, err := e.line(t.Context(), "s", newDesk(false, 0))
+		if !errors.Is(err, errMessage) || !strings.Contains(err.Error(), "not attached") {
+			t.Errorf("%v; want what the manager said", err)
+		}
+		if took := time.Since(begin); took != 0 {
+			t.Errorf("after %s; want at once", took)
+		}
+		theirs.Close()
+	})
 }

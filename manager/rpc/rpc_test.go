@@ -20,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/simreach/simreach/internal/ident"
+	"github.com/simreach/simreach/internal/testenv"
 	"github.com/simreach/simreach/manager"
 	"github.com/simreach/simreach/manager/rpc"
 	pb "github.com/simreach/simreach/manager/rpc/relayv1"
@@ -46,6 +47,12 @@ func (h here) Lookup(context.Context, ident.IMSI) (manager.Attachment, error) {
 }
 func (here) Size() int                { return 1 }
 func (here) Changed() <-chan struct{} { return nil }
+
+func (here) Departed(func(ident.IMSI, manager.Attachment)) {}
+
+func (h here) Places(ident.IMSI) ([]manager.Attachment, bool) {
+	return []manager.Attachment{h.at}, true
+}
 
 // managerProcess is a manager with its server; stop ends it as a process ends.
 type managerProcess struct {
@@ -160,16 +167,7 @@ func nextOf(t *testing.T, c *rpc.Client, kind manager.CommandKind) manager.Comma
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	late := time.After(5 * time.Second)
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-late:
-			t.Fatalf("not after 5 s: %s", what)
-		}
-	}
+	testenv.Eventually(t, what, ok)
 }
 
 func create(t *testing.T, m *manager.Service, c *rpc.Client) (manager.Entry, manager.Command) {
@@ -222,6 +220,15 @@ func TestConversation(t *testing.T) {
 	}
 	if d := cmp.Diff(wantRoute, r, equal...); d != "" || r.Ticket == "" || r.ConnectionID == "" {
 		t.Errorf("route %+v (-want +got):\n%s", r, d)
+	}
+	place := manager.Place{IMSI: imsi, Inner: "inner1", Address: r.Device.Addr()}
+	left := place
+	left.Address = left.Address.Next()
+	if got, err := outer.Departed(t.Context(), []manager.Place{place, left}); err != nil || len(got) != 1 || got[0] != left {
+		t.Errorf("%+v have left, %v; want %+v", got, err, left)
+	}
+	if _, err := inner.Departed(t.Context(), nil); !errors.Is(err, manager.CodeRelayNotAttached) && !errors.Is(err, manager.CodeManagerAway) {
+		t.Errorf("an inner relay asks who has left: %v; want it refused", err)
 	}
 	session, err := m.AttachRelay(manager.Relay{ID: "x", Kind: manager.InnerRelay, Instance: "i", Address: inner1.Address})
 	if err != nil {

@@ -85,8 +85,8 @@ func NewServer(cfg ServerConfig, d ServerDeps) (*Server, error) {
 // ServerStatus is a snapshot of a Server's counters.
 type ServerStatus struct {
 	Unauthorised  uint64 // requests with a wrong secret, or of a relay that its certificate does not name
-	Resolved      uint64
-	ResolveFailed uint64
+	Resolved      uint64 // questions answered with a route
+	ResolveFailed uint64 // questions answered with an error, and connections for questions that were refused
 	Audited       uint64 // audit records taken, repeated ones included
 	Malformed     uint64 // connections for questions that ended because of what a relay sent
 }

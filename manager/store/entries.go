@@ -99,7 +99,7 @@ func (s *Store) Entries(ctx context.Context, q manager.EntryQuery, now time.Time
 
 // RelayEntries implements manager.EntryStore.
 func (s *Store) RelayEntries(ctx context.Context, relay manager.RelayID, now time.Time) ([]manager.Entry, error) {
-	es, err := s.manyEntries(ctx, `WHERE relay_id = ? AND expires > ?`, ` ORDER BY id`, string(relay), now.UnixMilli())
+	es, err := s.manyEntries(ctx, `WHERE relay_id = ? AND expires > ?`, string(relay), now.UnixMilli())
 	if err != nil {
 		return nil, fmt.Errorf("store: entries of relay %s: %w", relay, err)
 	}
@@ -108,7 +108,7 @@ func (s *Store) RelayEntries(ctx context.Context, relay manager.RelayID, now tim
 
 // AllEntries implements manager.EntryStore.
 func (s *Store) AllEntries(ctx context.Context, now time.Time) ([]manager.Entry, error) {
-	es, err := s.manyEntries(ctx, `WHERE expires > ?`, ``, now.UnixMilli())
+	es, err := s.manyEntries(ctx, `WHERE expires > ?`, now.UnixMilli())
 	if err != nil {
 		return nil, fmt.Errorf("store: all entries: %w", err)
 	}
@@ -125,14 +125,14 @@ func (s *Store) entries(ctx context.Context, stmt string, args ...any) ([]manage
 }
 
 // manyEntries counts first: a list that grows to tens of thousands would leave several
-// times its memory behind.
-func (s *Store) manyEntries(ctx context.Context, where, order string, args ...any) ([]manager.Entry, error) {
+// times its memory behind. Sorting them would, too.
+func (s *Store) manyEntries(ctx context.Context, where string, args ...any) ([]manager.Entry, error) {
 	var es []manager.Entry
 	err := s.view(ctx, func(t *tx) error {
 		var n int
 		err := t.row(`SELECT COUNT(*) FROM entries `+where, args...).Scan(&n)
 		if err == nil && n > 0 {
-			es, err = queryEntries(t, make([]manager.Entry, 0, n), `SELECT `+entryColumns+` FROM entries `+where+order, args...)
+			es, err = queryEntries(t, make([]manager.Entry, 0, n), `SELECT `+entryColumns+` FROM entries `+where, args...)
 		}
 		return err
 	})

@@ -153,6 +153,9 @@ func putSIM(t *tx, ids *recordIDs, before manager.SIM, after *manager.SIM, at ti
 	if err != nil {
 		return err
 	}
+	if before.Status.Barred() != after.Status.Barred() {
+		t.notify(manager.Change{Kind: manager.ChangeSIM, ID: string(after.IMSI)})
+	}
 	if before.Status != after.Status {
 		if err := addStatus(t, ids, *after, at); err != nil {
 			return err

@@ -1,7 +1,6 @@
 // Package webhook sends the web requests of event handlers over the network. A
 // [Client] owns no goroutine beyond those of its connections, which end with Run.
 //
-// It does not decide which hosts may be reached: whoever may make an event handler can
-// have the manager's host send a request of at most 8 KB anywhere, and learns nothing
-// of the answer.
+// Whoever may make an event handler can have the manager's host send a request of at most
+// 8 KB to where [Config] lets it, and learns nothing of the answer.
 package webhook

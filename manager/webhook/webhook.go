@@ -8,7 +8,9 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -18,47 +20,111 @@ import (
 // maxAnswer is how much of an answer is read, so that the connection can be used again.
 const maxAnswer = 64 << 10
 
+// Config says where web requests may go. The zero value refuses loopback and link-local
+// addresses, multicast and unspecified ones, and lets all else through.
+type Config struct {
+	// Allow lists prefixes of loopback and link-local addresses that are let through, for
+	// testbeds that have their hosts there.
+	Allow []netip.Prefix `yaml:"allow"`
+	// Deny lists further prefixes that are refused, such as those of the core's network
+	// functions: they count more than Allow.
+	Deny []netip.Prefix `yaml:"deny"`
+}
+
+// Validate reports what is wrong with c.
+func (c Config) Validate() error {
+	for _, p := range slices.Concat(c.Allow, c.Deny) {
+		if !p.IsValid() || p.Addr().Is4In6() {
+			return fmt.Errorf("webhooks: %s is no prefix of IPv4 or IPv6 addresses", p)
+		}
+	}
+	return nil
+}
+
 // Client is a manager.WebRequester. Its methods may be called from any goroutine.
 type Client struct {
+	cfg       Config
 	ready     chan struct{}
 	http      http.Client
 	transport *http.Transport
+
+	mu      sync.RWMutex // guards refused
+	refused []netip.AddrPort
 }
 
 // ErrForbidden refuses an address that operators must not reach through the manager.
 var ErrForbidden = errors.New("webhook: the address is not for web requests")
 
 // allowed is asked about every address before it is connected to, after names were looked
-// up: a name may mean another address from one time to the next. Link-local addresses have
-// what a host's owner alone shall see (cloud metadata at 169.254.169.254), and an
-// unspecified one means this host. Loopback is let through, because the testbed in one
-// process has its hosts there.
-func allowed(_, address string, _ syscall.RawConn) error {
+// up: a name may mean another address from one time to the next. Loopback addresses have
+// what listens for this host alone, link-local ones what a host's owner alone shall see
+// (cloud metadata at 169.254.169.254), and an unspecified one means this host.
+func (c *Client) allowed(_, address string, _ syscall.RawConn) error {
 	a, err := netip.ParseAddrPort(address)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrForbidden, err)
 	}
-	if ip := a.Addr().Unmap(); ip.IsLinkLocalUnicast() || ip.IsUnspecified() || ip.IsMulticast() || ip.IsInterfaceLocalMulticast() {
-		return fmt.Errorf("%w: %s", ErrForbidden, ip)
+	ip := a.Addr().Unmap().WithZone("")
+	in := func(list []netip.Prefix) bool {
+		return slices.ContainsFunc(list, func(p netip.Prefix) bool { return p.Contains(ip) })
 	}
-	return nil
+	switch {
+	case ip.IsUnspecified(), ip.IsMulticast(), in(c.cfg.Deny), c.refuses(netip.AddrPortFrom(ip, a.Port())):
+	case (ip.IsLoopback() || ip.IsLinkLocalUnicast()) && !in(c.cfg.Allow):
+	default:
+		return nil
+	}
+	return fmt.Errorf("%w: %s", ErrForbidden, ip)
 }
 
-// New returns a Client. It follows no redirections, uses no proxy and refuses addresses
-// with ErrForbidden. Connections that idle for 30 s are closed; the others when Run ends.
-func New() *Client {
-	dialer := &net.Dialer{Timeout: 5 * time.Second, Control: allowed}
-	t := &http.Transport{
+// Refuse refuses an address and port that the manager listens on, whatever Allow says; of
+// the unspecified address, the port on every address of this host.
+func (c *Client) Refuse(listener net.Addr) {
+	if a, ok := listener.(*net.TCPAddr); ok {
+		at := a.AddrPort()
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.refused = append(c.refused, netip.AddrPortFrom(at.Addr().Unmap().WithZone(""), at.Port()))
+	}
+}
+
+func (c *Client) refuses(a netip.AddrPort) bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return slices.ContainsFunc(c.refused, func(own netip.AddrPort) bool {
+		return a == own || own.Addr().IsUnspecified() && a.Port() == own.Port() && isLocal(a.Addr())
+	})
+}
+
+// isLocal reports whether an address is this host's; also if that cannot be known.
+func isLocal(ip netip.Addr) bool {
+	if ip.IsLoopback() {
+		return true
+	}
+	all, err := net.InterfaceAddrs()
+	return err != nil || slices.ContainsFunc(all, func(a net.Addr) bool {
+		n, ok := a.(*net.IPNet)
+		return ok && n.IP.Equal(ip.AsSlice())
+	})
+}
+
+// New returns a Client, of a Config that is valid. It follows no redirections, uses no proxy
+// and refuses addresses with ErrForbidden. Connections that idle for 30 s are closed; the
+// others when Run ends.
+func New(cfg Config) *Client {
+	c := &Client{cfg: cfg, ready: make(chan struct{})}
+	close(c.ready)
+	dialer := &net.Dialer{Timeout: 5 * time.Second, Control: c.allowed}
+	c.transport = &http.Transport{
 		DialContext:     dialer.DialContext,
 		MaxConnsPerHost: 16, MaxIdleConns: 32, MaxIdleConnsPerHost: 2, IdleConnTimeout: 30 * time.Second,
 		TLSHandshakeTimeout: 5 * time.Second, MaxResponseHeaderBytes: 32 << 10, ForceAttemptHTTP2: true,
 	}
-	ready := make(chan struct{})
-	close(ready)
-	return &Client{ready: ready, transport: t, http: http.Client{
-		Transport:     t,
+	c.http = http.Client{
+		Transport:     c.transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}}
+	}
+	return c
 }
 
 // Run waits for ctx to end and closes idle connections. It always returns nil.

@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/simreach/simreach/internal/testenv"
 	"github.com/simreach/simreach/relay"
 )
 
@@ -76,43 +77,6 @@ func echoing(t *testing.T, address string) netip.AddrPort {
 	return l.Addr().(*net.TCPAddr).AddrPort()
 }
 
-// silentDevice does not answer: its listener's queue is full.
-func silentDevice(t *testing.T) netip.AddrPort {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	raw, err := l.(*net.TCPListener).SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := raw.Control(func(fd uintptr) { err = syscall.Listen(int(fd), 0) }); err != nil {
-		t.Fatal(err)
-	}
-	for range 4 {
-		c, err := net.DialTimeout("tcp", l.Addr().String(), 100*time.Millisecond)
-		if err != nil {
-			return l.Addr().(*net.TCPAddr).AddrPort()
-		}
-		t.Cleanup(func() { c.Close() })
-	}
-	t.Fatal("a listener with a full queue still answers")
-	panic("not reached")
-}
-
-// absentDevice refuses.
-func absentDevice(t *testing.T) netip.AddrPort {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).AddrPort()
-}
-
 // dialRelay connects as an outer relay does and sends what is given.
 func (g *rig) dialRelay(t *testing.T, text string) *net.TCPConn {
 	t.Helper()
@@ -144,21 +108,6 @@ func asks(t *testing.T, device netip.AddrPort) string {
 	return fmt.Sprintf("CONNECT %s HTTP/1.1\r\nHost: %s\r\nProxy-Authorization: Bearer %s\r\n\r\n", device, device, sign(t, map[string]any{"dev": device.String()}))
 }
 
-// eventually polls for what no channel tells.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	late := time.After(time.Minute)
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-late:
-			t.Fatalf("never: %s", what)
-		}
-	}
-}
-
 func TestEitherWayRelays(t *testing.T) {
 	bothWays(t, func(t *testing.T, w way) {
 		for _, address := range []string{"127.0.0.1:0", "[::1]:0"} {
@@ -180,7 +129,7 @@ func TestEitherWayRelays(t *testing.T) {
 			if _, err := c.Read(make([]byte, 1)); err != io.EOF {
 				t.Errorf("after both ended: %v; want EOF", err)
 			}
-			eventually(t, "it is over", func() bool { s := g.Status(); return s.Live == 1 && s.Refused["ticket-invalid"] == 1 })
+			testenv.Eventually(t, "it is over", func() bool { s := g.Status(); return s.Live == 1 && s.Refused["ticket-invalid"] == 1 })
 			if s := g.Status(); s.Relayed != 2 || s.Up != 8 || s.Down != 8 || s.Refused["ticket-invalid"] != 1 || s.Ended["closed"] != 1 {
 				t.Errorf("status %+v", s)
 			}
@@ -215,9 +164,9 @@ func TestEitherWayRefusals(t *testing.T) {
 			changes map[string]any
 			want    relay.Refusal
 		}{
-			{"nobody listens", absentDevice(t), nil, relay.DeviceRefused},
+			{"nobody listens", testenv.FreePort(t), nil, relay.DeviceRefused},
 			{"no way", netip.MustParseAddrPort("224.0.0.1:9"), nil, relay.DeviceUnreachable},
-			{"silence", silentDevice(t), nil, relay.DeviceTimeout},
+			{"silence", testenv.SilentAddress(t), nil, relay.DeviceTimeout},
 			{"for another device", good, map[string]any{"dev": "127.0.0.1:1"}, relay.TicketInvalid},
 			{"for another relay", good, map[string]any{"aud": "inner2"}, relay.TicketInvalid},
 			{"for another process", good, map[string]any{"inst": "before"}, relay.TicketInvalid},
@@ -268,7 +217,7 @@ func TestEitherWayStrangers(t *testing.T) {
 				relay.Abort(g.dialRelay(t, head))
 			}
 		}
-		eventually(t, "all are counted", func() bool { return g.Status().Refused["bad-request"] == uint64(4*len(all)) })
+		testenv.Eventually(t, "all are counted", func() bool { return g.Status().Refused["bad-request"] == uint64(4*len(all)) })
 	})
 }
 
@@ -277,11 +226,11 @@ func TestEitherWayLimits(t *testing.T) {
 		g := w.start(t, Config{MaxHandshakes: 1, MaxConnections: 3})
 		device := echoing(t, "127.0.0.1:0")
 		first := g.dialRelay(t, "")
-		eventually(t, "the first is being set up", func() bool { return len(g.slots) == 1 })
+		testenv.Eventually(t, "the first is being set up", func() bool { return len(g.slots) == 1 })
 		if _, err := g.reach(t, device, nil); !errors.Is(err, relay.Overloaded) {
 			t.Errorf("a second handshake: %v; want overloaded", err)
 		}
-		eventually(t, "the second is forgotten", func() bool { return g.all.Load() == 1 })
+		testenv.Eventually(t, "the second is forgotten", func() bool { return g.all.Load() == 1 })
 		if err := relay.Connect(t.Context(), first, relay.Request{Target: device, Ticket: sign(t, map[string]any{"dev": device.String()})}); err != nil {
 			t.Fatal(err)
 		}
@@ -304,7 +253,7 @@ func TestEitherWayLimits(t *testing.T) {
 // drain time.
 func TestEitherWayStops(t *testing.T) {
 	bothWays(t, func(t *testing.T, w way) {
-		for phase, device := range map[string]netip.AddrPort{"before a word": {}, "dialling": silentDevice(t)} {
+		for phase, device := range map[string]netip.AddrPort{"before a word": {}, "dialling": testenv.SilentAddress(t)} {
 			for _, drain := range []time.Duration{0, 100 * time.Millisecond} {
 				g := w.start(t, Config{DrainTimeout: drain})
 				text := ""
@@ -312,7 +261,7 @@ func TestEitherWayStops(t *testing.T) {
 					text = asks(t, device)
 				}
 				c := g.dialRelay(t, text)
-				eventually(t, "it is being set up", func() bool { return len(g.slots) == 1 })
+				testenv.Eventually(t, "it is being set up", func() bool { return len(g.slots) == 1 })
 				begin := time.Now()
 				g.stop()
 				if took := time.Since(begin); took < drain || took > drain+2*time.Second {
@@ -339,9 +288,9 @@ func TestEitherWayDrain(t *testing.T) {
 			t.Fatal(err)
 		}
 		begun := g.dialRelay(t, "")
-		eventually(t, "the second is being set up", func() bool { return len(g.slots) == 1 })
+		testenv.Eventually(t, "the second is being set up", func() bool { return len(g.slots) == 1 })
 		g.Drain()
-		eventually(t, "nothing new is taken", func() bool {
+		testenv.Eventually(t, "nothing new is taken", func() bool {
 			c, err := net.Dial("tcp", g.addr)
 			if err == nil {
 				c.Close()
@@ -360,12 +309,12 @@ func TestEitherWayDrain(t *testing.T) {
 // A device is not dialled for an outer relay that has gone. On goroutines nobody looks.
 func TestLoopGivesTheDialUp(t *testing.T) {
 	g := ways[0].start(t, Config{DialTimeout: time.Minute})
-	silent := silentDevice(t)
+	silent := testenv.SilentAddress(t)
 	for range 20 {
 		c := g.dialRelay(t, asks(t, silent))
 		relay.Abort(c) // perhaps before the relay has looked at it
 	}
-	eventually(t, "all are given up", func() bool { return g.Status().Refused["bad-request"] == 20 })
+	testenv.Eventually(t, "all are given up", func() bool { return g.Status().Refused["bad-request"] == 20 })
 }
 
 // spied is a listener whose connections the test has a second descriptor of.
@@ -439,7 +388,7 @@ func TestLoopTakesNoGoroutine(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer device.Close()
-	silent, addr := silentDevice(t), device.Addr().(*net.TCPAddr).AddrPort()
+	silent, addr := testenv.SilentAddress(t), device.Addr().(*net.TCPAddr).AddrPort()
 	if _, err := g.reach(t, addr, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -451,6 +400,6 @@ func TestLoopTakesNoGoroutine(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, "all are under way", func() bool { return len(g.slots) == 60 })
-	eventually(t, "there are as many goroutines as before", func() bool { return runtime.NumGoroutine() <= before+3 })
+	testenv.Eventually(t, "all are under way", func() bool { return len(g.slots) == 60 })
+	testenv.Eventually(t, "there are as many goroutines as before", func() bool { return runtime.NumGoroutine() <= before+3 })
 }

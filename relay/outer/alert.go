@@ -14,6 +14,7 @@ import (
 	"hash"
 	"net"
 	"runtime"
+	"time"
 
 	"golang.org/x/crypto/chacha20poly1305"
 
@@ -53,8 +54,8 @@ func clearAlert(alert byte) []byte { return []byte{recordAlert, 3, 3, 0, 2, leve
 // teller is at home in a wire. It learns the key of what the server sends in TLS 1.3 as
 // crypto/tls offers it to debuggers (tls.Config.KeyLogWriter), counts the records that
 // go out, and so can seal one more (RFC 8446 clause 5.2), after which nothing goes out.
-// Where it cannot, as in TLS 1.2 after the handshake, or when the peer has had the keys
-// changed, the peer finds an error in the last record, or just the reset that follows.
+// Where it cannot, as in TLS 1.2 after the handshake, the peer is reset; one that has had
+// the keys changed finds an error in the last record.
 type teller struct {
 	suite   uint16
 	secret  []byte // server_application_traffic_secret_0; nil: not TLS 1.3, or not yet
@@ -196,33 +197,40 @@ func expandLabel(h func() hash.Hash, secret []byte, label string, size int) ([]b
 	return hkdf.Expand(h, secret, string(append(info, 0)), size)
 }
 
-// last sends a fatal alert, after which nothing goes out any more, without waiting for
-// anything: neither for a write that is stuck nor for room. It reports whether the
-// alert is on its way.
+// last sends a fatal alert and FIN, after which nothing goes out any more, without waiting
+// for room. It reports whether they are on their way: a reset must not overtake them then.
 func (w *wire) last(alert byte) bool {
-	if w.sys == nil || !w.lockSoon() {
+	if w.sys == nil || !w.lockRoom() {
 		return false
 	}
 	defer w.mu.Unlock()
-	if w.hold || w.tell.over {
+	if w.tell.over {
 		return false
 	}
 	record, err := w.tell.seal(alert)
 	w.tell.over = true
-	return err == nil && writeNow(w.sys, record)
+	told := err == nil && writeLast(w.sys, record)
+	w.told.Store(told)
+	return told
 }
 
-// turns is how often a goroutine that writes gets to go on before it counts as stuck.
-const turns = 64
+// writeLimit bounds the wait for a write that has room: it takes microseconds, unless the
+// system gives its thread no time.
+const writeLimit = time.Second
 
-// lockSoon locks w.mu unless somebody holds it for longer than a write takes that has
-// room: some tens of microseconds.
-func (w *wire) lockSoon() bool {
-	for range turns {
+// lockRoom locks w.mu when nothing is held back. It gives up as soon as there is no room:
+// a write that holds the lock is stuck then.
+func (w *wire) lockRoom() bool {
+	for begin := time.Now(); time.Since(begin) < writeLimit; runtime.Gosched() {
 		if w.mu.TryLock() {
-			return true
+			if !w.hold {
+				return true
+			}
+			w.mu.Unlock()
 		}
-		runtime.Gosched()
+		if !hasRoom(w.sys) {
+			return false
+		}
 	}
 	return false
 }

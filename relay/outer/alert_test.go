@@ -10,7 +10,9 @@ import (
 	"net"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/simreach/simreach/internal/testenv"
 	"github.com/simreach/simreach/manager"
@@ -81,6 +83,80 @@ func TestAlertBeforeKeys(t *testing.T) {
 	config.MaxVersion = tls.VersionTLS12
 	if _, err := dialTLS(t, a, config); alertOf(err) != alertText(alertCertificateRevoked) {
 		t.Errorf("a revoked certificate in TLS 1.2: %v; want the alert certificate_revoked", err)
+	}
+}
+
+// No reset overtakes what a client is told, or follows it, though it has sent what nobody
+// has read: that would take the alert from clients that read later, or elsewhere.
+func TestAlertIsNotOvertaken(t *testing.T) {
+	const sent = 4 << 20
+	s := startTLS(t, nil)
+	s.ctl.route.Inner = fakeListener(t, func(c net.Conn) {
+		defer c.Close()
+		serveRequest(c)
+		<-t.Context().Done()
+	})
+	conn, err := dialTLSOnly(t, s.open(nil), s.config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var writing sync.WaitGroup
+	writing.Go(func() { conn.Write(make([]byte, sent)) }) // what comes of it is not asked
+	before := uint64(0)
+	eventually(t, "the device's buffers are full", func() bool {
+		now := s.Status().Up
+		full := now == before && now > 0
+		before = now
+		return full
+	})
+	s.command(manager.Command{Kind: manager.CommandClose, EntryID: "e1", Reason: manager.ReasonRevoked})
+	s.expectAudit("revoked", manager.AuditAccess, manager.AuditConnected, manager.AuditClosed)
+	if _, err := conn.Read(make([]byte, 1)); alertOf(err) != alertText(alertAccessDenied) {
+		t.Errorf("the client read %v; want the alert access_denied", err)
+	}
+	writing.Wait()
+	if rest, err := io.ReadAll(conn.NetConn()); len(rest) != 0 || err != nil {
+		t.Errorf("after the alert: %x, %v; want the end", rest, err)
+	}
+}
+
+// Whoever writes while a client is to be told finishes first.
+func TestAlertAfterWrite(t *testing.T) {
+	for what, lock := range map[string]func(*wire) (unlock func()){
+		"one write": func(w *wire) func() { w.mu.Lock(); return w.mu.Unlock },
+		"several, held back": func(w *wire) func() {
+			set := func(held bool) { w.mu.Lock(); w.hold = held; w.mu.Unlock() }
+			set(true)
+			return func() { set(false) }
+		},
+	} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		client := dial(t, l.Addr().(*net.TCPAddr).AddrPort())
+		server, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer server.Close()
+		w := newWire(server.(*net.TCPConn), &sync.Pool{})
+		w.tell = teller{suite: tls.TLS_AES_128_GCM_SHA256, secret: make([]byte, 32)}
+		unlock, told := lock(w), make(chan bool, 1)
+		go func() { told <- w.last(alertAccessDenied) }()
+		select {
+		case <-told:
+			t.Fatalf("%s: it is not waited for", what)
+		case <-time.After(20 * time.Millisecond): // much longer than a write takes
+		}
+		unlock()
+		if !<-told {
+			t.Errorf("%s: the client is not told", what)
+		}
+		if b, err := io.ReadAll(client); len(b) != recordHeader+3+16 || err != nil {
+			t.Errorf("%s: %x, %v; want one record and the end", what, b, err)
+		}
 	}
 }
 

@@ -141,7 +141,7 @@ var provocations = map[manager.Cause]provocation{
 		cred.RevokedSerials = []string{"9"}
 		s.ctl.credentials["cr1"] = cred
 	}, client: certificate(func(s *secure) tls.Certificate { return s.clients.issue("ecdsa", 9, nil) })},
-	manager.CauseCredentialRevoked: resolveError(manager.CodeConnCredentialRevoked),
+	manager.CauseCredentialRevoked: resolveError(manager.CodeCredentialRevoked),
 
 	manager.CauseUnknownEntry:  resolveError(manager.CodeUnknownEntry),
 	manager.CauseUnknownTarget: resolveError(manager.CodeConnUnknownTarget),
@@ -183,6 +183,20 @@ func seen(err error) string {
 		return "let in"
 	}
 	return err.Error()
+}
+
+// Every refusal that RelaySession.Resolve names has a cause of its own.
+func TestResolveCauses(t *testing.T) {
+	for code, want := range map[manager.Code]manager.Cause{
+		manager.CodeRelayNotAttached: manager.CauseManagerAway, manager.CodeUnknownEntry: manager.CauseUnknownEntry, manager.CodeEntryExpired: manager.CauseExpired,
+		manager.CodeConnUnknownTarget: manager.CauseUnknownTarget, manager.CodeCredentialRevoked: manager.CauseCredentialRevoked,
+		manager.CodeUnknownCredential: manager.CauseCredentialRevoked, manager.CodeDeviceOffline: manager.CauseDeviceOffline,
+		manager.CodeNoInnerRelay: manager.CauseNoInnerRelay, manager.CodeInternal: manager.CauseFailed,
+	} {
+		if got := resolveCause(manager.NewError(code)); got != want {
+			t.Errorf("%s: %s; want %s", code, got, want)
+		}
+	}
 }
 
 // The table in CAUSES.md is what happens.

@@ -1,6 +1,7 @@
 package outer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,9 +34,10 @@ type conn struct {
 	// connections of their own here.
 	carries bool
 
-	// Known at the latest when the manager was asked.
+	// Known at the latest when the manager has answered, which is written under mu.
 	imsi       ident.IMSI
 	simID      string
+	inner      manager.RelayID // which leads to it
 	device     netip.AddrPort
 	devicePort uint16
 	from       *net.TCPConn // where bytes for the device may be read from before it is reached; nil: nowhere
@@ -51,7 +54,15 @@ type conn struct {
 	link  *relay.Link
 	last  func(alert byte) bool // tells a TLS client why it is cut; nil: there is nothing to tell
 	peer  peer                  // whom the client proved to be; zero: nobody asked
+	// asking is whether the manager is being asked for the way. The answer may be older
+	// than what happened since: left are the places that their devices have left, and stale
+	// is whether there may be others.
+	asking, stale bool
+	left          []manager.Place // without Inner
 }
+
+// maxLeft bounds conn.left.
+const maxLeft = 64
 
 // newConn makes a connection that reset interrupts while it is being set up. It must
 // come to an end by over.
@@ -91,15 +102,22 @@ func (c *conn) over() {
 // cut ends c at once, for why; only the first call counts.
 func (c *conn) cut(why error) { cutAll([]*conn{c}, why) }
 
-// cutAll is cut of many, at once.
+// cutAll is cut of many, at once. Those that carry others are cut after them, so that each
+// is cut for a reason of its own.
 func cutAll(cs []*conn, why error) {
 	links := make([]*relay.Link, 0, len(cs))
+	var carriers []*conn
 	for _, c := range cs {
-		if link := c.condemn(why); link != nil {
+		if c.carries {
+			carriers = append(carriers, c)
+		} else if link := c.condemn(why); link != nil {
 			links = append(links, link)
 		}
 	}
 	relay.CutAll(links, why)
+	for _, c := range carriers {
+		c.condemn(why) // they have no link
+	}
 }
 
 // condemn is cut, but for the link, if there is one, which is left to the caller.
@@ -136,12 +154,32 @@ func (c *conn) readEarly() []byte {
 	return c.early
 }
 
-// leads reports whether c is relayed to a device at an address. While it is set up that is
-// not known to others: the device does not answer then.
+// leads reports whether c leads to a device at an address, or is being led there. If its
+// way is being asked for, that place is no answer.
 func (c *conn) leads(imsi ident.IMSI, at netip.Addr) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.link != nil && c.imsi == imsi && c.device.Addr() == at
+	if c.asking {
+		if len(c.left) < maxLeft {
+			c.left = append(c.left, manager.Place{IMSI: imsi, Address: at})
+		} else {
+			c.stale = true
+		}
+		return false
+	}
+	return c.imsi == imsi && c.device.Addr() == at
+}
+
+// place returns where c leads, or is being led; false: nowhere yet, and if its way is being
+// asked for, the answer under way is none.
+func (c *conn) place() (manager.Place, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.asking {
+		c.stale = true
+		return manager.Place{}, false
+	}
+	return manager.Place{IMSI: c.imsi, Inner: c.inner, Address: c.device.Addr()}, c.device.IsValid()
 }
 
 // ended returns why c was cut, if it was.
@@ -151,9 +189,26 @@ func (c *conn) ended() error {
 	return c.why
 }
 
-// learn takes over what the manager said about the way.
-func (c *conn) learn(route manager.Route) {
-	c.device = route.Device
+// beginAsking notes that the manager is asked for the way.
+func (c *conn) beginAsking() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.asking, c.stale, c.left = true, false, nil
+}
+
+// endAsking takes over what the manager said about the way; nil: nothing. false: the device
+// may have left since it was asked, and nothing was taken over.
+func (c *conn) endAsking(route *manager.Route) (fresh bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.asking = false
+	if route == nil {
+		return true
+	}
+	if c.stale || slices.Contains(c.left, manager.Place{IMSI: cmp.Or(route.IMSI, c.imsi), Address: route.Device.Addr()}) {
+		return false
+	}
+	c.inner, c.device = route.InnerID, route.Device
 	if route.IMSI != "" {
 		c.imsi = route.IMSI
 	}
@@ -163,6 +218,7 @@ func (c *conn) learn(route manager.Route) {
 	if p := route.Device.Port(); p != 0 {
 		c.devicePort = p
 	}
+	return true
 }
 
 // audit records one event of c (N7).
@@ -265,16 +321,18 @@ func remote(c net.Conn) netip.AddrPort {
 }
 
 const (
-	lingerTime  = time.Second
-	lingerBytes = 64 << 10
+	lingerTime    = time.Second
+	lingerBytes   = 64 << 10
+	lingerRelayed = 8 << 20 // as much as a client that sends fast has under way
 )
 
 // linger closes c so that what was written last arrives: a close while bytes of the
-// peer wait unread is a reset, which may overtake it.
-func linger(c relay.Conn) {
+// peer wait unread is a reset, which may overtake it. So that many of them are read, within
+// lingerTime.
+func linger(c relay.Conn, bytes int64) {
 	if c.CloseWrite() == nil {
 		_ = c.SetReadDeadline(time.Now().Add(lingerTime))
-		_, _ = io.CopyN(io.Discard, c, lingerBytes) // ends with the peer's FIN at the latest
+		_, _ = io.CopyN(io.Discard, c, bytes) // ends with the peer's FIN at the latest
 	}
 	_ = c.Close()
 }
@@ -289,16 +347,21 @@ func (c *conn) allowed(ranges []netip.Prefix) error {
 
 // ask asks the manager for the way (R11, R12), without waiting, as a step of steps.
 func (c *conn) ask(ctx context.Context, steps *steps, target string, answer func(manager.Route, error)) {
+	c.askSince(ctx, steps, target, time.Now(), answer)
+}
+
+// askSince is ask since a time, which ResolveTimeout counts from.
+func (c *conn) askSince(ctx context.Context, steps *steps, target string, begin time.Time, answer func(manager.Route, error)) {
 	r := c.relay
-	begin := time.Now()
-	ctx, span := r.step(ctx, spanResolve)
+	step, span := r.step(ctx, spanResolve)
 	if !steps.begin(func() { answer(manager.Route{}, errInterrupted) }) {
 		endSpan(span, errInterrupted)
 		answer(manager.Route{}, errInterrupted)
 		return
 	}
+	c.beginAsking()
 	q := manager.ResolveRequest{ConnectionID: c.id, Hit: c.port.opening.Address, Client: c.client, Target: target}
-	r.asker.Ask(q, observe.Traceparent(ctx), begin.Add(r.cfg.ResolveTimeout), func(route manager.Route, err error) {
+	r.asker.Ask(q, observe.Traceparent(step), begin.Add(r.cfg.ResolveTimeout), func(route manager.Route, err error) {
 		if err != nil {
 			err = deny(resolveCause(err), fmt.Errorf("resolve: %w", err))
 		}
@@ -308,10 +371,14 @@ func (c *conn) ask(ctx context.Context, steps *steps, target string, answer func
 		}
 		switch {
 		case err != nil:
+			c.endAsking(nil)
 		case route.EntryID != c.port.opening.EntryID:
+			c.endAsking(nil)
 			err = deny(manager.CauseUnknownEntry, nil) // the port has a new entry of which the command is under way
+		case !c.endAsking(&route):
+			c.askSince(ctx, steps, target, begin, answer)
+			return
 		default:
-			c.learn(route)
 			r.metrics.stage(stageResolve, begin)
 			err = c.allowed(route.Ranges)
 		}

@@ -11,8 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/singleflight"
-
 	"github.com/simreach/simreach/manager"
 )
 
@@ -73,55 +71,83 @@ func serialOf(cert *x509.Certificate) string { return strings.ToLower(cert.Seria
 // credentials remembers what the manager said about credentials.
 type credentials struct {
 	resolver Resolver
-	flight   singleflight.Group
 	gen      atomic.Uint64 // grows when something is forgotten
 
-	mu    sync.Mutex // guards the rest
-	known map[manager.CredentialID]*credential
+	mu      sync.Mutex // guards the rest
+	known   map[manager.CredentialID]*credential
+	flights map[flightKey]*flight
+}
+
+// flight is a question about a credential, which one asks and others wait for.
+type flight struct {
+	over chan struct{} // closed when the rest is set
+	c    *credential
+	err  error
+}
+
+// flightKey: what was asked before a change is no answer to who asks after it.
+type flightKey struct {
+	id  manager.CredentialID
+	gen uint64
 }
 
 func newCredentials(r Resolver) *credentials {
-	return &credentials{resolver: r, known: map[manager.CredentialID]*credential{}}
+	return &credentials{resolver: r, known: map[manager.CredentialID]*credential{}, flights: map[flightKey]*flight{}}
 }
 
 // errAskerGone is the answer to a question whose asker has gone.
 var errAskerGone = errors.New("asked for a connection that has ended")
 
-// get returns a credential and the generation in which it is valid.
+// get returns a credential and the generation in which it is valid. It waits no longer than
+// ctx, whoever asks.
 func (cs *credentials) get(ctx context.Context, id manager.CredentialID, s *tlsServer) (*credential, uint64, error) {
-	gen := cs.gen.Load()
-	cs.mu.Lock()
-	c := cs.known[id]
-	cs.mu.Unlock()
-	if c != nil {
-		return c, gen, nil
+	for {
+		cs.mu.Lock()
+		gen := cs.gen.Load()
+		if c := cs.known[id]; c != nil {
+			cs.mu.Unlock()
+			return c, gen, nil
+		}
+		key := flightKey{id, gen}
+		f := cs.flights[key]
+		if f == nil {
+			f = &flight{over: make(chan struct{})}
+			cs.flights[key] = f
+			cs.mu.Unlock()
+			f.c, f.err = cs.ask(ctx, key, s)
+			cs.mu.Lock()
+			delete(cs.flights, key)
+			cs.mu.Unlock()
+			close(f.over)
+			return f.c, gen, f.err
+		}
+		cs.mu.Unlock()
+		select {
+		case <-f.over:
+			if !errors.Is(f.err, errAskerGone) { // who asked may be of another entry
+				return f.c, gen, f.err
+			}
+		case <-ctx.Done():
+			return nil, gen, ctx.Err()
+		}
 	}
-	v, err, _ := cs.flight.Do(fmt.Sprint(gen, " ", id), func() (any, error) {
-		m, err := cs.resolver.Credential(ctx, id)
-		if err != nil && errors.Is(ctx.Err(), context.Canceled) {
-			return nil, errAskerGone
-		}
-		if err != nil {
-			return nil, fmt.Errorf("credential %s: %w", id, err)
-		}
-		c, err := newCredential(m, s)
-		if err != nil {
-			return nil, err
-		}
-		cs.keep(c, gen)
-		return c, nil
-	})
-	if errors.Is(err, errAskerGone) && ctx.Err() == nil { // it was another one: of another entry, say
-		return cs.get(ctx, id, s)
+}
+
+// ask asks the manager.
+func (cs *credentials) ask(ctx context.Context, key flightKey, s *tlsServer) (*credential, error) {
+	m, err := cs.resolver.Credential(ctx, key.id)
+	if err != nil && errors.Is(ctx.Err(), context.Canceled) {
+		return nil, errAskerGone
 	}
 	if err != nil {
-		return nil, gen, err
+		return nil, fmt.Errorf("credential %s: %w", key.id, err)
 	}
-	c, ok := v.(*credential)
-	if !ok {
-		return nil, gen, errors.New("credential of another type")
+	c, err := newCredential(m, s)
+	if err != nil {
+		return nil, err
 	}
-	return c, gen, nil
+	cs.keep(c, key.gen)
+	return c, nil
 }
 
 // keep remembers c unless something was forgotten since gen: what was asked before a

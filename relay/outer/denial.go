@@ -64,6 +64,8 @@ var resolveCauses = map[manager.Code]manager.Cause{
 	manager.CodeUnknownEntry:          manager.CauseUnknownEntry,
 	manager.CodeConnUnknownEntry:      manager.CauseUnknownEntry,
 	manager.CodeConnUnknownTarget:     manager.CauseUnknownTarget,
+	manager.CodeCredentialRevoked:     manager.CauseCredentialRevoked,
+	manager.CodeUnknownCredential:     manager.CauseCredentialRevoked,
 	manager.CodeConnCredentialRevoked: manager.CauseCredentialRevoked,
 	manager.CodeConnRevoked:           manager.CauseRevoked,
 	manager.CodeNoInnerRelay:          manager.CauseNoInnerRelay,

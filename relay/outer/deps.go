@@ -67,6 +67,13 @@ func (a askOnWorkers) Ask(q manager.ResolveRequest, traceparent string, deadline
 	})
 }
 
+// Departures is a Resolver that knows which devices have left; of one that does not, the
+// relay cuts what a manager.CommandCut says, and nothing else.
+type Departures interface {
+	// Departed returns those of the places that their devices have left.
+	Departed(ctx context.Context, places []manager.Place) ([]manager.Place, error)
+}
+
 // Auditor takes the records of the audit log (N7). Both methods may be called from
 // any goroutine and must not block. One that can lose records may also have a method
 // Lost() uint64, their number, which the manager is told.

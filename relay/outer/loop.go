@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"time"
 
 	"github.com/simreach/simreach/internal/ident"
@@ -30,6 +29,7 @@ type loop struct {
 	synced   bool
 	// devices are the open entries by device; of the empty IMSI, those for several.
 	devices map[ident.IMSI]map[*port]struct{}
+	reviews chan struct{} // capacity 1: a review is due; nil: there was none
 	// drained is closed when the ports have taken the last connection; nil before
 	// drain was called.
 	drained chan struct{}
@@ -144,6 +144,7 @@ func (l *loop) apply(life context.Context, c manager.Command) {
 		// What changed while the relay was away was not told to it.
 		changed := l.credentials.forgetAll()
 		l.tasks.Go(func() { l.recheck(life, changed...) })
+		l.review(life)
 		if !l.synced {
 			l.synced = true
 			close(l.ready)
@@ -176,6 +177,8 @@ func (l *loop) apply(life context.Context, c manager.Command) {
 		l.drain(life, drainByCommand)
 	case manager.CommandCut:
 		l.cutDevice(c.IMSI, c.Device)
+	case manager.CommandReview:
+		l.review(life)
 	}
 	l.deps.Control.Acknowledge(ack)
 }
@@ -229,22 +232,6 @@ func (l *loop) open(life context.Context, o manager.Opening) error {
 	}
 	l.devices[o.IMSI][p] = struct{}{}
 	return nil
-}
-
-// cutDevice cuts the connections to a device that has left an address.
-func (l *loop) cutDevice(imsi ident.IMSI, at netip.Addr) {
-	var gone []*conn
-	for _, of := range []ident.IMSI{imsi, ""} {
-		for p := range l.devices[of] {
-			cs, _ := p.list()
-			for _, c := range cs {
-				if c.leads(imsi, at) {
-					gone = append(gone, c)
-				}
-			}
-		}
-	}
-	cutAll(gone, errDeviceLeft)
 }
 
 // close closes the port and cuts its connections, without waiting for them.

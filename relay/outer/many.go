@@ -226,7 +226,7 @@ func (m *manyServer) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	s.wait()
 }
 
-// setUpStream is setUp for a stream.
+// setUpStream takes a stream as far as setup takes a connection.
 func (r *Relay) setUpStream(ctx context.Context, cr *carrier, c *conn, s *stream, begin time.Time, full bool) error {
 	release, err := r.admit(c, full)
 	if err != nil {
@@ -249,7 +249,7 @@ func (r *Relay) setUpStream(ctx context.Context, cr *carrier, c *conn, s *stream
 		relay.Abort(device)
 		return deny(manager.CauseClientReset, err)
 	}
-	span := c.span // as in setUp
+	span := c.span // as in reached
 	if err := r.start(ctx, c, s, endpoint{conn: device}, cr.who, cr.gen); err != nil {
 		return err
 	}

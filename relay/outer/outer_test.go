@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/simreach/simreach/internal/testenv"
 	"github.com/simreach/simreach/manager"
 	"github.com/simreach/simreach/relay"
 	"github.com/simreach/simreach/relay/ports"
@@ -204,19 +205,9 @@ func (g *rig) command(c manager.Command) manager.Acknowledgement {
 	}
 }
 
-// eventually polls for what no channel tells.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	late := time.After(patience)
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-late:
-			t.Fatalf("not after %s: %s", patience, what)
-		}
-	}
+	testenv.Eventually(t, what, ok)
 }
 
 // audited waits for n records, takes them and returns them.
@@ -246,15 +237,7 @@ func (g *rig) expectAudit(cause manager.Cause, types ...manager.AuditType) []man
 	return rs
 }
 
-// freePort returns a port that was free a moment ago.
-func freePort(t *testing.T) netip.AddrPort {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).AddrPort()
-}
+func freePort(t *testing.T) netip.AddrPort { return testenv.FreePort(t) }
 
 func opening(id manager.EntryID, a netip.AddrPort, life time.Duration) manager.Opening {
 	return manager.Opening{EntryID: id, Address: a, Expires: time.Now().Add(life)}

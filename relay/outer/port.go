@@ -82,13 +82,11 @@ func (p *port) close(why error) {
 	}
 	p.mu.Unlock()
 	cs, carriers := p.list()
-	cutAll(cs, why)
-	cutAll(carriers, why)
+	cutAll(append(cs, carriers...), why)
 	p.end(why) // what fails of that must know why
 }
 
-// list returns the connections. Those that carry others are to be cut after them, so
-// that each is cut for a reason of its own.
+// list returns the connections; carriers are those that carry others.
 func (p *port) list() (cs, carriers []*conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -110,11 +110,13 @@ func (s *setup) resolved(route manager.Route, err error) {
 func (s *setup) secure() {
 	r := s.relay
 	raw := s.client // which changes below
-	if !s.steps.begin(func() { relay.Abort(raw) }) {
+	ctx, cancel := context.WithCancel(s.ctx)
+	defer cancel()
+	if !s.steps.begin(func() { relay.Abort(raw); cancel() }) {
 		s.fail(nil)
 		return
 	}
-	cred, gen, err := r.credential(s.ctx, s.conn)
+	cred, gen, err := r.credential(ctx, s.conn)
 	if err == nil {
 		s.tell = nil
 		_, span := r.tracer.Start(s.ctx, spanTLS)
@@ -153,7 +155,12 @@ func (s *setup) reached(d endpoint, err error) {
 		s.relaying(span)
 	case err == nil && s.ended() == nil:
 		s.relay.setups.Go(func() { // the credential has changed
-			if err := s.relay.start(s.ctx, s.conn, s.client, d, s.who, s.gen); err != nil {
+			ctx, cancel := context.WithCancel(s.ctx)
+			defer cancel()
+			s.steps.begin(cancel) // if it was interrupted before, start says so
+			err := s.relay.start(ctx, s.conn, s.client, d, s.who, s.gen)
+			s.steps.end()
+			if err != nil {
 				s.fail(err)
 				return
 			}

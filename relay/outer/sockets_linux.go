@@ -19,7 +19,9 @@ func defaultMaxConnections() int {
 	return max(int(l.Cur/3), 1)
 }
 
-// reuseAddress is a net.Dialer's Control: relay.Relayer.Call says why.
+// reuseAddress is a net.Dialer's Control: the kernel picks local ports from the range that
+// entries are drawn from, too, and without the option a connection that is ending would
+// hold its port against the listener of an entry for a minute.
 func reuseAddress(_, _ string, c syscall.RawConn) error {
 	var err error
 	if cerr := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) }); cerr != nil {
@@ -50,12 +52,22 @@ func readNow(c syscall.RawConn, buf []byte) (n int, err error) {
 	return n, nil
 }
 
-// writeNow writes all of a few bytes if there is room, without waiting for that or for
-// another who writes.
-func writeNow(c syscall.RawConn, buf []byte) (ok bool) {
+// hasRoom reports whether a write would find room; a connection that has failed has some.
+func hasRoom(c syscall.RawConn) (ok bool) {
+	cerr := c.Control(func(fd uintptr) {
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+		n, err := unix.Poll(fds, 0)
+		ok = err == nil && n > 0
+	})
+	return cerr == nil && ok
+}
+
+// writeLast writes all of a few bytes and FIN if there is room, without waiting for that or
+// for another who writes.
+func writeLast(c syscall.RawConn, buf []byte) (ok bool) {
 	cerr := c.Control(func(fd uintptr) {
 		n, err := unix.Write(int(fd), buf)
-		ok = err == nil && n == len(buf)
+		ok = err == nil && n == len(buf) && unix.Shutdown(int(fd), unix.SHUT_WR) == nil
 	})
 	return cerr == nil && ok
 }

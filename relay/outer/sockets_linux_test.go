@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"runtime"
 	"syscall"
 	"testing"
@@ -12,17 +11,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/simreach/simreach/internal/testenv"
 	"github.com/simreach/simreach/manager"
 )
-
-func descriptors(t *testing.T) int {
-	t.Helper()
-	es, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(es) - 1 // without the one that read them
-}
 
 func manyOpenings(n int, host string) []manager.Opening {
 	os := make([]manager.Opening, n)
@@ -50,7 +41,7 @@ func TestDescriptorsRunOut(t *testing.T) {
 		t.Fatalf("snapshot: %+v", ack)
 	}
 	limit := was
-	limit.Cur = uint64(descriptors(t) + 60)
+	limit.Cur = uint64(testenv.Descriptors(t) + 60)
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +72,7 @@ func TestManyEntries(t *testing.T) {
 		c.Listen = netip.MustParseAddr(host)
 	})
 	g.snapshot()
-	fds, routines := descriptors(t), runtime.NumGoroutine()
+	fds, routines := testenv.Descriptors(t), runtime.NumGoroutine()
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
@@ -99,11 +90,11 @@ func TestManyEntries(t *testing.T) {
 	t.Logf("closed in %s", time.Since(begin).Round(time.Millisecond))
 	// Acceptors end on their own after their ports are closed.
 	deadline := time.After(10 * time.Second)
-	for tick := time.Tick(time.Millisecond); descriptors(t) > fds || runtime.NumGoroutine() > routines; {
+	for tick := time.Tick(time.Millisecond); testenv.Descriptors(t) > fds || runtime.NumGoroutine() > routines; {
 		select {
 		case <-tick:
 		case <-deadline:
-			t.Fatalf("%d descriptors and %d goroutines are left; want %d and %d", descriptors(t), runtime.NumGoroutine(), fds, routines)
+			t.Fatalf("%d descriptors and %d goroutines are left; want %d and %d", testenv.Descriptors(t), runtime.NumGoroutine(), fds, routines)
 		}
 	}
 }

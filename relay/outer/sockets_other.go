@@ -13,5 +13,8 @@ func reuseAddress(_, _ string, _ syscall.RawConn) error { return nil }
 // readNow would read without waiting; here it finds nothing, which is always right.
 func readNow(syscall.RawConn, []byte) (int, error) { return 0, nil }
 
-// writeNow would write without waiting; here it does not.
-func writeNow(syscall.RawConn, []byte) bool { return false }
+// hasRoom is not known here.
+func hasRoom(syscall.RawConn) bool { return false }
+
+// writeLast would write without waiting; here it does not.
+func writeLast(syscall.RawConn, []byte) bool { return false }

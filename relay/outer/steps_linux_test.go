@@ -9,13 +9,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/simreach/simreach/internal/testenv"
 	"github.com/simreach/simreach/manager"
 )
 
 // Nothing of connections that were cut at any step stays open.
 func TestStepsLeaveNoDescriptor(t *testing.T) {
 	sc := startScene(t, askers[0], false, nil)
-	silent := silentAddress(t)
+	silent := testenv.SilentAddress(t)
 	waiting, requests := signalInner(t, nil)
 	good := sc.ctl.route.Inner
 	a := freePort(t)
@@ -43,10 +44,10 @@ func TestStepsLeaveNoDescriptor(t *testing.T) {
 		}
 		sc.ctl.change(func(c *control) { c.asked, c.records = nil, nil })
 		if i == 9 {
-			base = descriptors(t)
+			base = testenv.Descriptors(t)
 		}
 	}
-	eventually(t, "all descriptors are back", func() bool { return descriptors(t) <= base+2 }) // those of the test's inner relay may come later
+	eventually(t, "all descriptors are back", func() bool { return testenv.Descriptors(t) <= base+2 }) // those of the test's inner relay may come later
 	if !slices.IsSorted(askAgain[:]) {
 		t.Error("the pauses do not grow")
 	}

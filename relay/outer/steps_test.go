@@ -1,18 +1,20 @@
 package outer
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
+	"github.com/simreach/simreach/internal/testenv"
 	"github.com/simreach/simreach/manager"
 	"github.com/simreach/simreach/relay"
 )
@@ -71,33 +73,6 @@ func (s slowAsker) Credential(ctx context.Context, id manager.CredentialID) (man
 	return s.slow.Credential(ctx, id)
 }
 
-// silentAddress is one that does not answer: its listener's queue is full.
-func silentAddress(t *testing.T) netip.AddrPort {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	raw, err := l.(*net.TCPListener).SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := raw.Control(func(fd uintptr) { err = syscall.Listen(int(fd), 0) }); err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().(*net.TCPAddr).AddrPort()
-	for range 4 {
-		c, err := net.DialTimeout("tcp", addr.String(), 100*time.Millisecond)
-		if err != nil {
-			return addr
-		}
-		t.Cleanup(func() { c.Close() })
-	}
-	t.Fatal("a listener with a full queue still answers")
-	return addr
-}
-
 // scene is a relay one of whose connections is at a certain step.
 type scene struct {
 	*secure
@@ -125,11 +100,13 @@ func startScene(t *testing.T, way string, withTLS bool, change func(*scene, *Con
 	return sc
 }
 
-// listen opens the entry for a time.
-func (sc *scene) listen(life time.Duration) {
+// listen opens the entry for a time, and returns when that is over.
+func (sc *scene) listen(life time.Duration) (expires time.Time) {
 	sc.entry = sc.open(func(o *manager.Opening) {
-		o.TLS, o.Expires = sc.tls, time.Now().Add(life)
+		expires = time.Now().Add(life)
+		o.TLS, o.Expires = sc.tls, expires
 	})
+	return expires
 }
 
 // hold has the manager not answer until the test says so.
@@ -203,7 +180,18 @@ func refuseTicket(c net.Conn, _ int) {
 
 // A connection may be cut at every step of setting it up, for any reason. Its client is told
 // at once, it is in the audit log once, and nothing of it stays.
-func TestCutAtEveryStep(t *testing.T) {
+func TestCutAtEveryStep(t *testing.T) { cutAtEveryStep(t, maxLate()) }
+
+// The same, and the client is told as soon as is promised.
+func TestOnTimeCutAtEveryStep(t *testing.T) { cutAtEveryStep(t, promised) }
+
+// promised is how soon a client is told that its connection is cut (R16).
+const promised = 100 * time.Millisecond
+
+// cutAtEveryStep cuts connections, whose clients must be told within a time.
+func cutAtEveryStep(t *testing.T, within time.Duration) {
+	var slowest time.Duration
+	defer func() { t.Logf("the slowest was told after %s", slowest) }()
 	type step struct {
 		name string
 		// change prepares the scene; at waits until its client is at the step.
@@ -267,14 +255,13 @@ func TestCutAtEveryStep(t *testing.T) {
 							release = sc.hold()
 							defer release()
 						case "connecting":
-							sc.ctl.route.Inner = silentAddress(t)
+							sc.ctl.route.Inner = testenv.SilentAddress(t)
 						case "waiting for the inner relay":
 							sc.ctl.route.Inner, requests = signalInner(t, nil)
 						case "in the pause":
 							sc.ctl.route.Inner, requests = signalInner(t, refuseTicket)
 						}
-						sc.listen(e.life)
-						expires := time.Now().Add(e.life)
+						expires := sc.listen(e.life)
 						told := sc.connect()
 						late = st.at(sc)
 						begin := time.Now()
@@ -285,8 +272,9 @@ func TestCutAtEveryStep(t *testing.T) {
 							begin = expires
 						}
 						err := <-told
-						if took := time.Since(begin); took > maxLate() {
-							t.Errorf("the client was told %s later", took)
+						took := time.Since(begin)
+						if slowest = max(slowest, took); took < 0 || took > within {
+							t.Errorf("the client was told %s later; want %s at most", took, within)
 						}
 						if got := seen(err); got != want {
 							t.Errorf("the client saw %s; want %s", got, want)
@@ -346,7 +334,11 @@ func (h *halting) Write(b []byte) (int, error) {
 }
 
 // The same while the client is to speak TLS: it is reset, for want of keys.
-func TestCutInHandshake(t *testing.T) {
+func TestCutInHandshake(t *testing.T) { cutInHandshake(t, maxLate()) }
+
+func TestOnTimeCutInHandshake(t *testing.T) { cutInHandshake(t, promised) }
+
+func cutInHandshake(t *testing.T, within time.Duration) {
 	ends := map[manager.Cause]func(*scene){
 		manager.CauseRevoked: func(sc *scene) {
 			sc.command(manager.Command{Kind: manager.CommandClose, EntryID: "e1", Reason: manager.ReasonRevoked})
@@ -395,8 +387,8 @@ func TestCutInHandshake(t *testing.T) {
 					ending.Go(func() { e(sc) })
 					err := <-told
 					// An alert, if the relay was not yet ready for a handshake.
-					if got, took := seen(err), time.Since(begin); got != "reset" && (hello == "with one" || credential || got != "let in") || took > maxLate() {
-						t.Errorf("the client saw %s after %s; want a reset", got, took)
+					if got, took := seen(err), time.Since(begin); got != "reset" && (hello == "with one" || credential || got != "let in") || took > within {
+						t.Errorf("the client saw %s after %s; want a reset within %s", got, took, within)
 					}
 					ending.Wait()
 					if took := time.Since(begin); took > 2*time.Second+maxLate() {
@@ -572,4 +564,37 @@ func TestCredentialOfTwoEntries(t *testing.T) {
 	if err := <-told; err != nil {
 		t.Errorf("the client of another entry: %v; want it let in", err)
 	}
+}
+
+// One that waits for the answer which another is asking for does not wait longer than its own
+// entry lives.
+func TestEndOfEntryThatWaitsForAnothersQuestion(t *testing.T) {
+	there := make(chan struct{})
+	sc := startScene(t, askers[1], true, func(_ *scene, _ *Config, d *Deps) {
+		d.Resolver = slow{d.Resolver.(*control), there}
+	})
+	a, b := opening("e2", freePort(t), time.Minute), opening("e1", freePort(t), time.Minute)
+	for _, o := range []*manager.Opening{&a, &b} {
+		o.TLS, o.CredentialID = true, "cr1"
+	}
+	sc.snapshot(a, b)
+	sc.ctl.change(func(c *control) { c.route.EntryID = "e2" })
+	dial(t, a.Address)
+	<-there
+	sc.ctl.change(func(c *control) { c.route.EntryID = "e1" })
+	waits := dial(t, b.Address)
+	stacks := make([]byte, 1<<20)
+	eventually(t, "both want the credential", func() bool { // what they wait for is seen nowhere else
+		return bytes.Count(stacks[:runtime.Stack(stacks, true)], []byte("outer.(*credentials).get(")) == 2
+	})
+	sc.audited(1) // the access of the one that asks
+	begin := time.Now()
+	sc.command(manager.Command{Kind: manager.CommandClose, EntryID: "e1", Reason: manager.ReasonRevoked})
+	if took := time.Since(begin); took > maxLate() {
+		t.Errorf("the entry was over %s later", took)
+	}
+	if _, err := waits.Read(make([]byte, 1)); seen(err) != "reset" {
+		t.Errorf("the client saw %s; want a reset", seen(err))
+	}
+	sc.expectAudit(manager.CauseRevoked, manager.AuditAccess, manager.AuditDenied, manager.AuditClosed)
 }

@@ -115,7 +115,8 @@ func (r *Relay) handshake(c *conn, client relay.Conn, cred *credential) (*tlsCon
 		who = peer{cred.id, serialOf(s.PeerCertificates[0])}
 	}
 	r.metrics.stage(stageHandshake, begin)
-	return &tlsConn{Conn: t, wire: w}, who, nil
+	part := func(c relay.Conn) { r.setups.Go(func() { linger(c, lingerRelayed) }) }
+	return &tlsConn{Conn: t, wire: w, part: part}, who, nil
 }
 
 var errNotHTTP2 = errors.New("the client does not speak HTTP/2")
@@ -170,7 +171,7 @@ func alertFirst(c relay.Conn, cause manager.Cause) {
 		relay.Abort(c)
 		return
 	}
-	linger(c)
+	linger(c, lingerBytes)
 }
 
 // alertLast tells a client whose handshake is over.
@@ -179,7 +180,7 @@ func (t *tlsConn) alertLast(_ relay.Conn, cause manager.Cause) {
 		relay.Abort(t)
 		return
 	}
-	linger(t.wire.Conn)
+	linger(t.wire.Conn, lingerBytes)
 }
 
 // afterHandshake returns how a client is told of a handshake that failed with err:
@@ -192,5 +193,5 @@ func afterHandshake(err error) func(relay.Conn, manager.Cause) {
 	if _, plain := errors.AsType[tls.RecordHeaderError](err); plain {
 		return abort
 	}
-	return func(c relay.Conn, _ manager.Cause) { linger(c) }
+	return func(c relay.Conn, _ manager.Cause) { linger(c, lingerBytes) }
 }

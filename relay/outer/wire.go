@@ -4,7 +4,9 @@ import (
 	"crypto/tls"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/simreach/simreach/relay"
 )
@@ -38,6 +40,8 @@ type wire struct {
 	ahead *[aheadSize]byte
 	r, w  int   // what is left of ahead
 	err   error // met when reading ahead
+
+	told atomic.Bool // last has told the peer why it ends
 
 	mu   sync.Mutex // guards the rest
 	hold bool       // writes go to held
@@ -141,6 +145,10 @@ func (w *wire) writeHeld(f func() (int, error)) (int, error) {
 type tlsConn struct {
 	*tls.Conn
 	wire *wire
+	part func(relay.Conn) // closes the TCP connection of a client that was told, in its own time
+
+	mu     sync.Mutex // guards parted
+	parted bool       // the TCP connection is part's
 }
 
 // Read implements net.Conn.
@@ -177,5 +185,39 @@ func (t *tlsConn) CloseWrite() error {
 	return t.wire.CloseWrite()
 }
 
-// NetConn returns the TCP connection: what relay.Abort resets.
-func (t *tlsConn) NetConn() net.Conn { return t.wire.Conn }
+// Close implements net.Conn. What a client was told arrives before.
+func (t *tlsConn) Close() error {
+	if !t.wire.told.Load() {
+		return t.Conn.Close()
+	}
+	t.mu.Lock()
+	t.parted = true
+	t.mu.Unlock()
+	t.part(t.wire.Conn)
+	return nil
+}
+
+// NetConn returns the TCP connection, which relay.Abort resets; of a client that was told
+// why it ends, one that Abort only stops: a reset may overtake the alert.
+func (t *tlsConn) NetConn() net.Conn {
+	if t.wire.told.Load() {
+		return parting{t.wire.Conn, t}
+	}
+	return t.wire.Conn
+}
+
+// parting is a TCP connection over which nothing goes out any more.
+type parting struct {
+	relay.Conn
+	over *tlsConn
+}
+
+// Close ends whoever reads over the connection; tlsConn.Close follows.
+func (p parting) Close() error {
+	p.over.mu.Lock()
+	defer p.over.mu.Unlock()
+	if p.over.parted {
+		return nil
+	}
+	return p.SetReadDeadline(time.Unix(1, 0))
+}

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/simreach/simreach/internal/testenv"
 	"github.com/simreach/simreach/relay/ports"
 )
 
@@ -238,18 +239,9 @@ func drainUnderLoadLosesNothing(t *testing.T, mode string) {
 	}
 }
 
-func descriptors(t testing.TB) int {
-	t.Helper()
-	all, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(all)
-}
-
 func nothingIsLeft(t *testing.T, mode string) {
 	serve(t, ports.Config{Address: address(), Mode: mode}, nil).stop() // what the runtime opens once is open
-	before := descriptors(t)
+	before := testenv.Descriptors(t)
 	s := serve(t, ports.Config{Address: address(), Mode: mode}, nil)
 	for port := uint16(first); port < first+50; port++ {
 		s.open(port)
@@ -260,7 +252,7 @@ func nothingIsLeft(t *testing.T, mode string) {
 	for port := uint16(first); port < first+50; port++ {
 		wantRefused(t, s.at(port))
 	}
-	if n := descriptors(t); n != before {
+	if n := testenv.Descriptors(t); n != before {
 		t.Errorf("%d descriptors, %d before", n, before)
 	}
 }

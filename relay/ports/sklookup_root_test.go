@@ -156,7 +156,7 @@ func TestRootOpenPortsCostNothing(t *testing.T) {
 	const n, from = 20000, 40000
 	a := address()
 	s := serve(t, ports.Config{Address: a, Mode: ports.ModeSkLookup, First: from, Last: 65000}, greet('1'))
-	fds, goroutines := descriptors(t), runtime.NumGoroutine()
+	fds, goroutines := testenv.Descriptors(t), runtime.NumGoroutine()
 	start := time.Now()
 	for port := uint16(from); port < from+n; port++ {
 		s.open(port)
@@ -166,7 +166,7 @@ func TestRootOpenPortsCostNothing(t *testing.T) {
 	if rate := n / took.Seconds(); rate < 10000 {
 		t.Errorf("%.0f ports opened per second, want 10000", rate)
 	}
-	if f, g := descriptors(t), runtime.NumGoroutine(); f != fds || g != goroutines {
+	if f, g := testenv.Descriptors(t), runtime.NumGoroutine(); f != fds || g != goroutines {
 		t.Errorf("%d descriptors and %d goroutines, before %d and %d", f, g, fds, goroutines)
 	}
 	for port := uint16(from); port < from+n; port += 97 {

@@ -314,7 +314,7 @@ type Hello struct {
 	LastPort      uint32                 `protobuf:"varint,6,opt,name=last_port,json=lastPort,proto3" json:"last_port,omitempty"`    // outer only
 	Region        string                 `protobuf:"bytes,7,opt,name=region,proto3" json:"region,omitempty"`
 	Live          uint32                 `protobuf:"varint,8,opt,name=live,proto3" json:"live,omitempty"`         // connections alive now
-	Draining      bool                   `protobuf:"varint,9,opt,name=draining,proto3" json:"draining,omitempty"` // finishes its connections; wants Close, CredentialChanged and Cut only
+	Draining      bool                   `protobuf:"varint,9,opt,name=draining,proto3" json:"draining,omitempty"` // finishes its connections; wants Close, CredentialChanged, Cut and Review only
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -529,6 +529,7 @@ type Command struct {
 	//	*Command_Ping
 	//	*Command_Drain
 	//	*Command_Cut
+	//	*Command_Review
 	Kind          isCommand_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -641,6 +642,15 @@ func (x *Command) GetCut() *Cut {
 	return nil
 }
 
+func (x *Command) GetReview() *Review {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_Review); ok {
+			return x.Review
+		}
+	}
+	return nil
+}
+
 type isCommand_Kind interface {
 	isCommand_Kind()
 }
@@ -673,6 +683,10 @@ type Command_Cut struct {
 	Cut *Cut `protobuf:"bytes,8,opt,name=cut,proto3,oneof"`
 }
 
+type Command_Review struct {
+	Review *Review `protobuf:"bytes,9,opt,name=review,proto3,oneof"`
+}
+
 func (*Command_Snapshot) isCommand_Kind() {}
 
 func (*Command_Open) isCommand_Kind() {}
@@ -686,6 +700,8 @@ func (*Command_Ping) isCommand_Kind() {}
 func (*Command_Drain) isCommand_Kind() {}
 
 func (*Command_Cut) isCommand_Kind() {}
+
+func (*Command_Review) isCommand_Kind() {}
 
 // Snapshot is the first command of an outer relay's session: all entries it shall
 // have open, and no others. A long one comes in parts, one command after another.
@@ -1022,6 +1038,43 @@ func (x *Cut) GetDevice() string {
 	return ""
 }
 
+// Review has an outer relay ask with Departed: a Cut may be missing.
+type Review struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Review) Reset() {
+	*x = Review{}
+	mi := &file_relay_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Review) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Review) ProtoMessage() {}
+
+func (x *Review) ProtoReflect() protoreflect.Message {
+	mi := &file_relay_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Review.ProtoReflect.Descriptor instead.
+func (*Review) Descriptor() ([]byte, []int) {
+	return file_relay_proto_rawDescGZIP(), []int{11}
+}
+
 type CredentialChanged struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	CredentialId  string                 `protobuf:"bytes,1,opt,name=credential_id,json=credentialId,proto3" json:"credential_id,omitempty"`
@@ -1031,7 +1084,7 @@ type CredentialChanged struct {
 
 func (x *CredentialChanged) Reset() {
 	*x = CredentialChanged{}
-	mi := &file_relay_proto_msgTypes[11]
+	mi := &file_relay_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1043,7 +1096,7 @@ func (x *CredentialChanged) String() string {
 func (*CredentialChanged) ProtoMessage() {}
 
 func (x *CredentialChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_relay_proto_msgTypes[11]
+	mi := &file_relay_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1056,7 +1109,7 @@ func (x *CredentialChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CredentialChanged.ProtoReflect.Descriptor instead.
 func (*CredentialChanged) Descriptor() ([]byte, []int) {
-	return file_relay_proto_rawDescGZIP(), []int{11}
+	return file_relay_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CredentialChanged) GetCredentialId() string {
@@ -1078,7 +1131,7 @@ type Ping struct {
 
 func (x *Ping) Reset() {
 	*x = Ping{}
-	mi := &file_relay_proto_msgTypes[12]
+	mi := &file_relay_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1090,7 +1143,7 @@ func (x *Ping) String() string {
 func (*Ping) ProtoMessage() {}
 
 func (x *Ping) ProtoReflect() protoreflect.Message {
-	mi := &file_relay_proto_msgTypes[12]
+	mi := &file_relay_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1103,7 +1156,7 @@ func (x *Ping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ping.ProtoReflect.Descriptor instead.
 func (*Ping) Descriptor() ([]byte, []int) {
-	return file_relay_proto_rawDescGZIP(), []int{12}
+	return file_relay_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Ping) GetDevice() string {
@@ -1135,7 +1188,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_relay_proto_msgTypes[13]
+	mi := &file_relay_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1147,7 +1200,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_relay_proto_msgTypes[13]
+	mi := &file_relay_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1160,7 +1213,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_relay_proto_rawDescGZIP(), []int{13}
+	return file_relay_proto_rawDescGZIP(), []int{14}
 }
 
 type Acknowledgement struct {
@@ -1174,7 +1227,7 @@ type Acknowledgement struct {
 
 func (x *Acknowledgement) Reset() {
 	*x = Acknowledgement{}
-	mi := &file_relay_proto_msgTypes[14]
+	mi := &file_relay_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1186,7 +1239,7 @@ func (x *Acknowledgement) String() string {
 func (*Acknowledgement) ProtoMessage() {}
 
 func (x *Acknowledgement) ProtoReflect() protoreflect.Message {
-	mi := &file_relay_proto_msgTypes[14]
+	mi := &file_relay_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1199,7 +1252,7 @@ func (x *Acknowledgement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Acknowledgement.ProtoReflect.Descriptor instead.
 func (*Acknowledgement) Descriptor() ([]byte, []int) {
-	return file_relay_proto_rawDescGZIP(), []int{14}
+	return file_relay_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Acknowledgement) GetId() uint64 {
@@ -1234,7 +1287,7 @@ type PingResult struct {
 
 func (x *PingResult) Reset() {
 	*x = PingResult{}
-	mi := &file_relay_proto_msgTypes[15]
+	mi := &file_relay_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1246,7 +1299,7 @@ func (x *PingResult) String() string {
 func (*PingResult) ProtoMessage() {}
 
 func (x *PingResult) ProtoReflect() protoreflect.Message {
-	mi := &file_relay_proto_msgTypes[15]
+	mi := &file_relay_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1259,7 +1312,7 @@ func (x *PingResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PingResult.ProtoReflect.Descriptor instead.
 func (*PingResult) Descriptor() ([]byte, []int) {
-	return file_relay_proto_rawDescGZIP(), []int{15}
+	return file_relay_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PingResult) GetSent() uint32 {
@@ -1294,7 +1347,7 @@ type OpenFailure struct {
 
 func (x *OpenFailure) Reset() {
 	*x = OpenFailure{}
-	mi := &file_relay_proto_msgTypes[16]
+	mi := &file_relay_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1306,7 +1359,7 @@ func (x *OpenFailure) String() string {
 func (*OpenFailure) ProtoMessage() {}
 
 func (x *OpenFailure) ProtoReflect() protoreflect.Message {
-	mi := &file_relay_proto_msgTypes[16]
+	mi := &file_relay_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1319,7 +1372,7 @@ func (x *OpenFailure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenFailure.ProtoReflect.Descriptor instead.
 func (*OpenFailure) Descriptor() ([]byte, []int) {
-	return file_relay_proto_rawDescGZIP(), []int{16}
+	return file_relay_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *OpenFailure) GetEntryId() string {
@@ -1362,7 +1415,7 @@ type Load struct {
 
 func (x *Load) Reset() {
 	*x = Load{}
-	mi := &file_relay_proto_msgTypes[17]
+	mi := &file_relay_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1374,7 +1427,7 @@ func (x *Load) String() string {
 func (*Load) ProtoMessage() {}
 
 func (x *Load) ProtoReflect() protoreflect.Message {
-	mi := &file_relay_proto_msgTypes[17]
+	mi := &file_relay_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1387,7 +1440,7 @@ func (x *Load) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Load.ProtoReflect.Descriptor instead.
 func (*Load) Descriptor() ([]byte, []int) {
-	return file_relay_proto_rawDescGZIP(), []int{17}
+	return file_relay_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Load) GetLive() uint64 {
@@ -1481,7 +1534,7 @@ type ResolveRequest struct {
 
 func (x *ResolveRequest) Reset() {
 	*x = ResolveRequest{}
-	mi := &file_relay_proto_msgTypes[18]
+	mi := &file_relay_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1493,7 +1546,7 @@ func (x *ResolveRequest) String() string {
 func (*ResolveRequest) ProtoMessage() {}
 
 func (x *ResolveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_relay_proto_msgTypes[18]
+	mi := &file_relay_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1506,7 +1559,7 @@ func (x *ResolveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveRequest.ProtoReflect.Descriptor instead.
 func (*ResolveRequest) Descriptor() ([]byte, []int) {
-	return file_relay_proto_rawDescGZIP(), []int{18}
+	return file_relay_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ResolveRequest) GetId() uint64 {
@@ -1566,7 +1619,7 @@ type ResolveResponse struct {
 
 func (x *ResolveResponse) Reset() {
 	*x = ResolveResponse{}
-	mi := &file_relay_proto_msgTypes[19]
+	mi := &file_relay_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1578,7 +1631,7 @@ func (x *ResolveResponse) String() string {
 func (*ResolveResponse) ProtoMessage() {}
 
 func (x *ResolveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_relay_proto_msgTypes[19]
+	mi := &file_relay_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1591,7 +1644,7 @@ func (x *ResolveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveResponse.ProtoReflect.Descriptor instead.
 func (*ResolveResponse) Descriptor() ([]byte, []int) {
-	return file_relay_proto_rawDescGZIP(), []int{19}
+	return file_relay_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ResolveResponse) GetId() uint64 {
@@ -1664,7 +1717,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_relay_proto_msgTypes[20]
+	mi := &file_relay_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1676,7 +1729,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_relay_proto_msgTypes[20]
+	mi := &file_relay_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1689,7 +1742,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_relay_proto_rawDescGZIP(), []int{20}
+	return file_relay_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Route) GetEntryId() string {
@@ -1790,6 +1843,118 @@ func (x *Route) GetProxyProtocol() bool {
 	return false
 }
 
+type Places struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Session       string                 `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"` // of a question
+	Places        []*Place               `protobuf:"bytes,2,rep,name=places,proto3" json:"places,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Places) Reset() {
+	*x = Places{}
+	mi := &file_relay_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Places) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Places) ProtoMessage() {}
+
+func (x *Places) ProtoReflect() protoreflect.Message {
+	mi := &file_relay_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Places.ProtoReflect.Descriptor instead.
+func (*Places) Descriptor() ([]byte, []int) {
+	return file_relay_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Places) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
+func (x *Places) GetPlaces() []*Place {
+	if x != nil {
+		return x.Places
+	}
+	return nil
+}
+
+type Place struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Imsi          string                 `protobuf:"bytes,1,opt,name=imsi,proto3" json:"imsi,omitempty"`
+	InnerId       string                 `protobuf:"bytes,2,opt,name=inner_id,json=innerId,proto3" json:"inner_id,omitempty"`
+	Device        string                 `protobuf:"bytes,3,opt,name=device,proto3" json:"device,omitempty"` // address
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Place) Reset() {
+	*x = Place{}
+	mi := &file_relay_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Place) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Place) ProtoMessage() {}
+
+func (x *Place) ProtoReflect() protoreflect.Message {
+	mi := &file_relay_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Place.ProtoReflect.Descriptor instead.
+func (*Place) Descriptor() ([]byte, []int) {
+	return file_relay_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Place) GetImsi() string {
+	if x != nil {
+		return x.Imsi
+	}
+	return ""
+}
+
+func (x *Place) GetInnerId() string {
+	if x != nil {
+		return x.InnerId
+	}
+	return ""
+}
+
+func (x *Place) GetDevice() string {
+	if x != nil {
+		return x.Device
+	}
+	return ""
+}
+
 type CredentialRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Session       string                 `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
@@ -1800,7 +1965,7 @@ type CredentialRequest struct {
 
 func (x *CredentialRequest) Reset() {
 	*x = CredentialRequest{}
-	mi := &file_relay_proto_msgTypes[21]
+	mi := &file_relay_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1812,7 +1977,7 @@ func (x *CredentialRequest) String() string {
 func (*CredentialRequest) ProtoMessage() {}
 
 func (x *CredentialRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_relay_proto_msgTypes[21]
+	mi := &file_relay_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1825,7 +1990,7 @@ func (x *CredentialRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CredentialRequest.ProtoReflect.Descriptor instead.
 func (*CredentialRequest) Descriptor() ([]byte, []int) {
-	return file_relay_proto_rawDescGZIP(), []int{21}
+	return file_relay_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CredentialRequest) GetSession() string {
@@ -1858,7 +2023,7 @@ type Credential struct {
 
 func (x *Credential) Reset() {
 	*x = Credential{}
-	mi := &file_relay_proto_msgTypes[22]
+	mi := &file_relay_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1870,7 +2035,7 @@ func (x *Credential) String() string {
 func (*Credential) ProtoMessage() {}
 
 func (x *Credential) ProtoReflect() protoreflect.Message {
-	mi := &file_relay_proto_msgTypes[22]
+	mi := &file_relay_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1883,7 +2048,7 @@ func (x *Credential) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credential.ProtoReflect.Descriptor instead.
 func (*Credential) Descriptor() ([]byte, []int) {
-	return file_relay_proto_rawDescGZIP(), []int{22}
+	return file_relay_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Credential) GetId() string {
@@ -1952,7 +2117,7 @@ type AuditBatch struct {
 
 func (x *AuditBatch) Reset() {
 	*x = AuditBatch{}
-	mi := &file_relay_proto_msgTypes[23]
+	mi := &file_relay_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1964,7 +2129,7 @@ func (x *AuditBatch) String() string {
 func (*AuditBatch) ProtoMessage() {}
 
 func (x *AuditBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_relay_proto_msgTypes[23]
+	mi := &file_relay_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1977,7 +2142,7 @@ func (x *AuditBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditBatch.ProtoReflect.Descriptor instead.
 func (*AuditBatch) Descriptor() ([]byte, []int) {
-	return file_relay_proto_rawDescGZIP(), []int{23}
+	return file_relay_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *AuditBatch) GetSession() string {
@@ -2003,7 +2168,7 @@ type AuditResult struct {
 
 func (x *AuditResult) Reset() {
 	*x = AuditResult{}
-	mi := &file_relay_proto_msgTypes[24]
+	mi := &file_relay_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2015,7 +2180,7 @@ func (x *AuditResult) String() string {
 func (*AuditResult) ProtoMessage() {}
 
 func (x *AuditResult) ProtoReflect() protoreflect.Message {
-	mi := &file_relay_proto_msgTypes[24]
+	mi := &file_relay_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2028,7 +2193,7 @@ func (x *AuditResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditResult.ProtoReflect.Descriptor instead.
 func (*AuditResult) Descriptor() ([]byte, []int) {
-	return file_relay_proto_rawDescGZIP(), []int{24}
+	return file_relay_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *AuditResult) GetRefused() uint32 {
@@ -2062,7 +2227,7 @@ type AuditRecord struct {
 
 func (x *AuditRecord) Reset() {
 	*x = AuditRecord{}
-	mi := &file_relay_proto_msgTypes[25]
+	mi := &file_relay_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2074,7 +2239,7 @@ func (x *AuditRecord) String() string {
 func (*AuditRecord) ProtoMessage() {}
 
 func (x *AuditRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_relay_proto_msgTypes[25]
+	mi := &file_relay_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2087,7 +2252,7 @@ func (x *AuditRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditRecord.ProtoReflect.Descriptor instead.
 func (*AuditRecord) Descriptor() ([]byte, []int) {
-	return file_relay_proto_rawDescGZIP(), []int{25}
+	return file_relay_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *AuditRecord) GetId() string {
@@ -2213,7 +2378,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_relay_proto_msgTypes[26]
+	mi := &file_relay_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2225,7 +2390,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_relay_proto_msgTypes[26]
+	mi := &file_relay_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2238,7 +2403,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_relay_proto_rawDescGZIP(), []int{26}
+	return file_relay_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Failure) GetCode() string {
@@ -2285,7 +2450,7 @@ const file_relay_proto_rawDesc = "" +
 	"\x04keys\x18\x03 \x03(\v2\x1c.simreach.relay.v1.TicketKeyR\x04keysJ\x04\b\x02\x10\x03\"-\n" +
 	"\tTicketKey\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
-	"\x03key\x18\x02 \x01(\fR\x03key\"\xa1\x03\n" +
+	"\x03key\x18\x02 \x01(\fR\x03key\"\xd6\x03\n" +
 	"\aCommand\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x129\n" +
 	"\bsnapshot\x18\x02 \x01(\v2\x1b.simreach.relay.v1.SnapshotH\x00R\bsnapshot\x12-\n" +
@@ -2294,7 +2459,8 @@ const file_relay_proto_rawDesc = "" +
 	"\x12credential_changed\x18\x05 \x01(\v2$.simreach.relay.v1.CredentialChangedH\x00R\x11credentialChanged\x12-\n" +
 	"\x04ping\x18\x06 \x01(\v2\x17.simreach.relay.v1.PingH\x00R\x04ping\x120\n" +
 	"\x05drain\x18\a \x01(\v2\x18.simreach.relay.v1.DrainH\x00R\x05drain\x12*\n" +
-	"\x03cut\x18\b \x01(\v2\x16.simreach.relay.v1.CutH\x00R\x03cutB\x06\n" +
+	"\x03cut\x18\b \x01(\v2\x16.simreach.relay.v1.CutH\x00R\x03cut\x123\n" +
+	"\x06review\x18\t \x01(\v2\x19.simreach.relay.v1.ReviewH\x00R\x06reviewB\x06\n" +
 	"\x04kind\"V\n" +
 	"\bSnapshot\x126\n" +
 	"\bopenings\x18\x01 \x03(\v2\x1a.simreach.relay.v1.OpeningR\bopenings\x12\x12\n" +
@@ -2322,7 +2488,8 @@ const file_relay_proto_rawDesc = "" +
 	"\x06reason\x18\x02 \x01(\x0e2\x1e.simreach.relay.v1.CloseReasonR\x06reason\"1\n" +
 	"\x03Cut\x12\x12\n" +
 	"\x04imsi\x18\x01 \x01(\tR\x04imsi\x12\x16\n" +
-	"\x06device\x18\x02 \x01(\tR\x06device\"8\n" +
+	"\x06device\x18\x02 \x01(\tR\x06device\"\b\n" +
+	"\x06Review\"8\n" +
 	"\x11CredentialChanged\x12#\n" +
 	"\rcredential_id\x18\x01 \x01(\tR\fcredentialId\"S\n" +
 	"\x04Ping\x12\x16\n" +
@@ -2388,7 +2555,14 @@ const file_relay_proto_rawDesc = "" +
 	"\x06sim_id\x18\v \x01(\tR\x05simId\x12\x10\n" +
 	"\x03tls\x18\f \x01(\bR\x03tls\x12#\n" +
 	"\rcredential_id\x18\r \x01(\tR\fcredentialId\x12%\n" +
-	"\x0eproxy_protocol\x18\x0e \x01(\bR\rproxyProtocol\"=\n" +
+	"\x0eproxy_protocol\x18\x0e \x01(\bR\rproxyProtocol\"T\n" +
+	"\x06Places\x12\x18\n" +
+	"\asession\x18\x01 \x01(\tR\asession\x120\n" +
+	"\x06places\x18\x02 \x03(\v2\x18.simreach.relay.v1.PlaceR\x06places\"N\n" +
+	"\x05Place\x12\x12\n" +
+	"\x04imsi\x18\x01 \x01(\tR\x04imsi\x12\x19\n" +
+	"\binner_id\x18\x02 \x01(\tR\ainnerId\x12\x16\n" +
+	"\x06device\x18\x03 \x01(\tR\x06device\"=\n" +
 	"\x11CredentialRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\tR\asession\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\"\x95\x02\n" +
@@ -2440,10 +2614,11 @@ const file_relay_proto_rawDesc = "" +
 	"\vCloseReason\x12\x1c\n" +
 	"\x18CLOSE_REASON_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14CLOSE_REASON_REVOKED\x10\x01\x12\x18\n" +
-	"\x14CLOSE_REASON_EXPIRED\x10\x022\xfb\x01\n" +
+	"\x14CLOSE_REASON_EXPIRED\x10\x022\xbd\x02\n" +
 	"\fRelayControl\x12J\n" +
 	"\x06Attach\x12\x1c.simreach.relay.v1.FromRelay\x1a\x1e.simreach.relay.v1.FromManager(\x010\x01\x12T\n" +
-	"\rGetCredential\x12$.simreach.relay.v1.CredentialRequest\x1a\x1d.simreach.relay.v1.Credential\x12I\n" +
+	"\rGetCredential\x12$.simreach.relay.v1.CredentialRequest\x1a\x1d.simreach.relay.v1.Credential\x12@\n" +
+	"\bDeparted\x12\x19.simreach.relay.v1.Places\x1a\x19.simreach.relay.v1.Places\x12I\n" +
 	"\bAddAudit\x12\x1d.simreach.relay.v1.AuditBatch\x1a\x1e.simreach.relay.v1.AuditResultB:Z8github.com/simreach/simreach/manager/rpc/relayv1;relayv1b\x06proto3"
 
 var (
@@ -2459,7 +2634,7 @@ func file_relay_proto_rawDescGZIP() []byte {
 }
 
 var file_relay_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_relay_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_relay_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_relay_proto_goTypes = []any{
 	(RelayKind)(0),                // 0: simreach.relay.v1.RelayKind
 	(CloseReason)(0),              // 1: simreach.relay.v1.CloseReason
@@ -2474,29 +2649,32 @@ var file_relay_proto_goTypes = []any{
 	(*Opening)(nil),               // 10: simreach.relay.v1.Opening
 	(*Close)(nil),                 // 11: simreach.relay.v1.Close
 	(*Cut)(nil),                   // 12: simreach.relay.v1.Cut
-	(*CredentialChanged)(nil),     // 13: simreach.relay.v1.CredentialChanged
-	(*Ping)(nil),                  // 14: simreach.relay.v1.Ping
-	(*Drain)(nil),                 // 15: simreach.relay.v1.Drain
-	(*Acknowledgement)(nil),       // 16: simreach.relay.v1.Acknowledgement
-	(*PingResult)(nil),            // 17: simreach.relay.v1.PingResult
-	(*OpenFailure)(nil),           // 18: simreach.relay.v1.OpenFailure
-	(*Load)(nil),                  // 19: simreach.relay.v1.Load
-	(*ResolveRequest)(nil),        // 20: simreach.relay.v1.ResolveRequest
-	(*ResolveResponse)(nil),       // 21: simreach.relay.v1.ResolveResponse
-	(*Route)(nil),                 // 22: simreach.relay.v1.Route
-	(*CredentialRequest)(nil),     // 23: simreach.relay.v1.CredentialRequest
-	(*Credential)(nil),            // 24: simreach.relay.v1.Credential
-	(*AuditBatch)(nil),            // 25: simreach.relay.v1.AuditBatch
-	(*AuditResult)(nil),           // 26: simreach.relay.v1.AuditResult
-	(*AuditRecord)(nil),           // 27: simreach.relay.v1.AuditRecord
-	(*Failure)(nil),               // 28: simreach.relay.v1.Failure
-	nil,                           // 29: simreach.relay.v1.Load.DeniedEntry
-	(*timestamppb.Timestamp)(nil), // 30: google.protobuf.Timestamp
+	(*Review)(nil),                // 13: simreach.relay.v1.Review
+	(*CredentialChanged)(nil),     // 14: simreach.relay.v1.CredentialChanged
+	(*Ping)(nil),                  // 15: simreach.relay.v1.Ping
+	(*Drain)(nil),                 // 16: simreach.relay.v1.Drain
+	(*Acknowledgement)(nil),       // 17: simreach.relay.v1.Acknowledgement
+	(*PingResult)(nil),            // 18: simreach.relay.v1.PingResult
+	(*OpenFailure)(nil),           // 19: simreach.relay.v1.OpenFailure
+	(*Load)(nil),                  // 20: simreach.relay.v1.Load
+	(*ResolveRequest)(nil),        // 21: simreach.relay.v1.ResolveRequest
+	(*ResolveResponse)(nil),       // 22: simreach.relay.v1.ResolveResponse
+	(*Route)(nil),                 // 23: simreach.relay.v1.Route
+	(*Places)(nil),                // 24: simreach.relay.v1.Places
+	(*Place)(nil),                 // 25: simreach.relay.v1.Place
+	(*CredentialRequest)(nil),     // 26: simreach.relay.v1.CredentialRequest
+	(*Credential)(nil),            // 27: simreach.relay.v1.Credential
+	(*AuditBatch)(nil),            // 28: simreach.relay.v1.AuditBatch
+	(*AuditResult)(nil),           // 29: simreach.relay.v1.AuditResult
+	(*AuditRecord)(nil),           // 30: simreach.relay.v1.AuditRecord
+	(*Failure)(nil),               // 31: simreach.relay.v1.Failure
+	nil,                           // 32: simreach.relay.v1.Load.DeniedEntry
+	(*timestamppb.Timestamp)(nil), // 33: google.protobuf.Timestamp
 }
 var file_relay_proto_depIdxs = []int32{
 	4,  // 0: simreach.relay.v1.FromRelay.hello:type_name -> simreach.relay.v1.Hello
-	16, // 1: simreach.relay.v1.FromRelay.acknowledgement:type_name -> simreach.relay.v1.Acknowledgement
-	19, // 2: simreach.relay.v1.FromRelay.load:type_name -> simreach.relay.v1.Load
+	17, // 1: simreach.relay.v1.FromRelay.acknowledgement:type_name -> simreach.relay.v1.Acknowledgement
+	20, // 2: simreach.relay.v1.FromRelay.load:type_name -> simreach.relay.v1.Load
 	5,  // 3: simreach.relay.v1.FromManager.welcome:type_name -> simreach.relay.v1.Welcome
 	7,  // 4: simreach.relay.v1.FromManager.command:type_name -> simreach.relay.v1.Command
 	0,  // 5: simreach.relay.v1.Hello.kind:type_name -> simreach.relay.v1.RelayKind
@@ -2504,33 +2682,37 @@ var file_relay_proto_depIdxs = []int32{
 	8,  // 7: simreach.relay.v1.Command.snapshot:type_name -> simreach.relay.v1.Snapshot
 	9,  // 8: simreach.relay.v1.Command.open:type_name -> simreach.relay.v1.Open
 	11, // 9: simreach.relay.v1.Command.close:type_name -> simreach.relay.v1.Close
-	13, // 10: simreach.relay.v1.Command.credential_changed:type_name -> simreach.relay.v1.CredentialChanged
-	14, // 11: simreach.relay.v1.Command.ping:type_name -> simreach.relay.v1.Ping
-	15, // 12: simreach.relay.v1.Command.drain:type_name -> simreach.relay.v1.Drain
+	14, // 10: simreach.relay.v1.Command.credential_changed:type_name -> simreach.relay.v1.CredentialChanged
+	15, // 11: simreach.relay.v1.Command.ping:type_name -> simreach.relay.v1.Ping
+	16, // 12: simreach.relay.v1.Command.drain:type_name -> simreach.relay.v1.Drain
 	12, // 13: simreach.relay.v1.Command.cut:type_name -> simreach.relay.v1.Cut
-	10, // 14: simreach.relay.v1.Snapshot.openings:type_name -> simreach.relay.v1.Opening
-	10, // 15: simreach.relay.v1.Open.openings:type_name -> simreach.relay.v1.Opening
-	30, // 16: simreach.relay.v1.Opening.expires:type_name -> google.protobuf.Timestamp
-	1,  // 17: simreach.relay.v1.Close.reason:type_name -> simreach.relay.v1.CloseReason
-	18, // 18: simreach.relay.v1.Acknowledgement.failures:type_name -> simreach.relay.v1.OpenFailure
-	17, // 19: simreach.relay.v1.Acknowledgement.ping:type_name -> simreach.relay.v1.PingResult
-	29, // 20: simreach.relay.v1.Load.denied:type_name -> simreach.relay.v1.Load.DeniedEntry
-	30, // 21: simreach.relay.v1.Load.at:type_name -> google.protobuf.Timestamp
-	22, // 22: simreach.relay.v1.ResolveResponse.route:type_name -> simreach.relay.v1.Route
-	28, // 23: simreach.relay.v1.ResolveResponse.failure:type_name -> simreach.relay.v1.Failure
-	30, // 24: simreach.relay.v1.Credential.created:type_name -> google.protobuf.Timestamp
-	30, // 25: simreach.relay.v1.Credential.revoked:type_name -> google.protobuf.Timestamp
-	2,  // 26: simreach.relay.v1.RelayControl.Attach:input_type -> simreach.relay.v1.FromRelay
-	23, // 27: simreach.relay.v1.RelayControl.GetCredential:input_type -> simreach.relay.v1.CredentialRequest
-	25, // 28: simreach.relay.v1.RelayControl.AddAudit:input_type -> simreach.relay.v1.AuditBatch
-	3,  // 29: simreach.relay.v1.RelayControl.Attach:output_type -> simreach.relay.v1.FromManager
-	24, // 30: simreach.relay.v1.RelayControl.GetCredential:output_type -> simreach.relay.v1.Credential
-	26, // 31: simreach.relay.v1.RelayControl.AddAudit:output_type -> simreach.relay.v1.AuditResult
-	29, // [29:32] is the sub-list for method output_type
-	26, // [26:29] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	13, // 14: simreach.relay.v1.Command.review:type_name -> simreach.relay.v1.Review
+	10, // 15: simreach.relay.v1.Snapshot.openings:type_name -> simreach.relay.v1.Opening
+	10, // 16: simreach.relay.v1.Open.openings:type_name -> simreach.relay.v1.Opening
+	33, // 17: simreach.relay.v1.Opening.expires:type_name -> google.protobuf.Timestamp
+	1,  // 18: simreach.relay.v1.Close.reason:type_name -> simreach.relay.v1.CloseReason
+	19, // 19: simreach.relay.v1.Acknowledgement.failures:type_name -> simreach.relay.v1.OpenFailure
+	18, // 20: simreach.relay.v1.Acknowledgement.ping:type_name -> simreach.relay.v1.PingResult
+	32, // 21: simreach.relay.v1.Load.denied:type_name -> simreach.relay.v1.Load.DeniedEntry
+	33, // 22: simreach.relay.v1.Load.at:type_name -> google.protobuf.Timestamp
+	23, // 23: simreach.relay.v1.ResolveResponse.route:type_name -> simreach.relay.v1.Route
+	31, // 24: simreach.relay.v1.ResolveResponse.failure:type_name -> simreach.relay.v1.Failure
+	25, // 25: simreach.relay.v1.Places.places:type_name -> simreach.relay.v1.Place
+	33, // 26: simreach.relay.v1.Credential.created:type_name -> google.protobuf.Timestamp
+	33, // 27: simreach.relay.v1.Credential.revoked:type_name -> google.protobuf.Timestamp
+	2,  // 28: simreach.relay.v1.RelayControl.Attach:input_type -> simreach.relay.v1.FromRelay
+	26, // 29: simreach.relay.v1.RelayControl.GetCredential:input_type -> simreach.relay.v1.CredentialRequest
+	24, // 30: simreach.relay.v1.RelayControl.Departed:input_type -> simreach.relay.v1.Places
+	28, // 31: simreach.relay.v1.RelayControl.AddAudit:input_type -> simreach.relay.v1.AuditBatch
+	3,  // 32: simreach.relay.v1.RelayControl.Attach:output_type -> simreach.relay.v1.FromManager
+	27, // 33: simreach.relay.v1.RelayControl.GetCredential:output_type -> simreach.relay.v1.Credential
+	24, // 34: simreach.relay.v1.RelayControl.Departed:output_type -> simreach.relay.v1.Places
+	29, // 35: simreach.relay.v1.RelayControl.AddAudit:output_type -> simreach.relay.v1.AuditResult
+	32, // [32:36] is the sub-list for method output_type
+	28, // [28:32] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_relay_proto_init() }
@@ -2555,8 +2737,9 @@ func file_relay_proto_init() {
 		(*Command_Ping)(nil),
 		(*Command_Drain)(nil),
 		(*Command_Cut)(nil),
+		(*Command_Review)(nil),
 	}
-	file_relay_proto_msgTypes[19].OneofWrappers = []any{
+	file_relay_proto_msgTypes[20].OneofWrappers = []any{
 		(*ResolveResponse_Route)(nil),
 		(*ResolveResponse_Failure)(nil),
 	}
@@ -2566,7 +2749,7 @@ func file_relay_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_relay_proto_rawDesc), len(file_relay_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   28,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

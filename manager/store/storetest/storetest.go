@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -235,10 +237,23 @@ func testWatch(t *testing.T, s manager.Store) {
 		}
 	}
 	want(manager.Change{Kind: manager.ChangeRelay, Relay: "outer1", Origin: "A"})
-	if err := s.Notify(ctx, manager.Change{Kind: manager.ChangeSIM, ID: "1"}); err != nil {
+	seed(t, s, simOf(simA))
+	for _, change := range []func(*manager.SIM){
+		func(sim *manager.SIM) { sim.Tags["name"] = "x" }, // bars nobody
+		func(sim *manager.SIM) { sim.Status = manager.SIMSuspended },
+		func(sim *manager.SIM) { sim.Status = manager.SIMInactive },
+		func(sim *manager.SIM) { sim.Status = manager.SIMActive },
+	} {
+		if _, _, err := s.UpdateSIM(ctx, simA, func(sim *manager.SIM) error { change(sim); return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want(manager.Change{Kind: manager.ChangeSIM, ID: string(simA)})
+	want(manager.Change{Kind: manager.ChangeSIM, ID: string(simA)})
+	if err := s.Notify(ctx, manager.Change{Kind: manager.ChangePing, ID: "1"}); err != nil {
 		t.Fatal(err)
 	}
-	want(manager.Change{Kind: manager.ChangeSIM, ID: "1"})
+	want(manager.Change{Kind: manager.ChangePing, ID: "1"})
 }
 
 func testTaken(t *testing.T, s manager.Store) {
@@ -333,6 +348,7 @@ func testLists(t *testing.T, s manager.Store) {
 		}
 	}
 	es, err := s.RelayEntries(t.Context(), "outer1", t0.Add(time.Second))
+	slices.SortFunc(es, func(a, b manager.Entry) int { return strings.Compare(string(a.ID), string(b.ID)) })
 	if err != nil || ids(es) != "ABCD" {
 		t.Errorf("RelayEntries = %q, %v; want ABCD: all operators, nothing expired", ids(es), err)
 	}

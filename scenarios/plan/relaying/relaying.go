@@ -105,6 +105,9 @@ func (r Plan) Manager() (*node.Manager, error) {
 	}
 	c.Store.Path = filepath.Join(r.Dir, "manager.db")
 	c.API.Listen = netip.AddrPortFrom(r.At("manager", plan.Public), plan.PortREST).String()
+	if a := r.At("manager", plan.Public); a.IsLoopback() { // every host is there
+		c.Webhooks.Allow = []netip.Prefix{netip.PrefixFrom(a, 8).Masked()}
+	}
 	c.Manager.Policy = r.Spec.Policy
 	c.Manager.Regions, c.Manager.Carriers = r.origins()
 	return c, nil

@@ -276,3 +276,17 @@ func TestTraceFiles(t *testing.T) {
 		t.Errorf("roles write %v and the backend removes %v; want a file for each role", got, p.TraceFiles())
 	}
 }
+
+// Where every host is a loopback address, event handlers may send web requests there, and
+// nowhere else.
+func TestWebhooksWhereAllIsLoopback(t *testing.T) {
+	p := planned(t, parse(t, spec.Boundaries()[0]))
+	if m := build(t, p).manager; len(m.Webhooks.Allow) != 0 {
+		t.Errorf("networks of their own: %v is allowed; want the defaults", m.Webhooks.Allow)
+	}
+	p.OneAddress = true
+	p.At = func(string, string) netip.Addr { return netip.MustParseAddr("127.3.4.5") }
+	if m := build(t, p).manager; len(m.Webhooks.Allow) != 1 || m.Webhooks.Allow[0] != netip.MustParsePrefix("127.0.0.0/8") {
+		t.Errorf("all in one process: %v is allowed; want 127.0.0.0/8", m.Webhooks.Allow)
+	}
+}

@@ -42,6 +42,8 @@ const (
 	// RelayControlGetCredentialProcedure is the fully-qualified name of the RelayControl's
 	// GetCredential RPC.
 	RelayControlGetCredentialProcedure = "/simreach.relay.v1.RelayControl/GetCredential"
+	// RelayControlDepartedProcedure is the fully-qualified name of the RelayControl's Departed RPC.
+	RelayControlDepartedProcedure = "/simreach.relay.v1.RelayControl/Departed"
 	// RelayControlAddAuditProcedure is the fully-qualified name of the RelayControl's AddAudit RPC.
 	RelayControlAddAuditProcedure = "/simreach.relay.v1.RelayControl/AddAudit"
 )
@@ -54,6 +56,8 @@ type RelayControlClient interface {
 	Attach(context.Context) *connect.BidiStreamForClient[relayv1.FromRelay, relayv1.FromManager]
 	// GetCredential returns what client certificates are checked with.
 	GetCredential(context.Context, *connect.Request[relayv1.CredentialRequest]) (*connect.Response[relayv1.Credential], error)
+	// Departed returns which devices are no longer where an outer relay's connections lead.
+	Departed(context.Context, *connect.Request[relayv1.Places]) (*connect.Response[relayv1.Places], error)
 	// AddAudit hands in audit records. When it succeeds they are stored, or refused for
 	// good; records that were handed in before are no error.
 	AddAudit(context.Context, *connect.Request[relayv1.AuditBatch]) (*connect.Response[relayv1.AuditResult], error)
@@ -82,6 +86,12 @@ func NewRelayControlClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(relayControlMethods.ByName("GetCredential")),
 			connect.WithClientOptions(opts...),
 		),
+		departed: connect.NewClient[relayv1.Places, relayv1.Places](
+			httpClient,
+			baseURL+RelayControlDepartedProcedure,
+			connect.WithSchema(relayControlMethods.ByName("Departed")),
+			connect.WithClientOptions(opts...),
+		),
 		addAudit: connect.NewClient[relayv1.AuditBatch, relayv1.AuditResult](
 			httpClient,
 			baseURL+RelayControlAddAuditProcedure,
@@ -95,6 +105,7 @@ func NewRelayControlClient(httpClient connect.HTTPClient, baseURL string, opts .
 type relayControlClient struct {
 	attach        *connect.Client[relayv1.FromRelay, relayv1.FromManager]
 	getCredential *connect.Client[relayv1.CredentialRequest, relayv1.Credential]
+	departed      *connect.Client[relayv1.Places, relayv1.Places]
 	addAudit      *connect.Client[relayv1.AuditBatch, relayv1.AuditResult]
 }
 
@@ -106,6 +117,11 @@ func (c *relayControlClient) Attach(ctx context.Context) *connect.BidiStreamForC
 // GetCredential calls simreach.relay.v1.RelayControl.GetCredential.
 func (c *relayControlClient) GetCredential(ctx context.Context, req *connect.Request[relayv1.CredentialRequest]) (*connect.Response[relayv1.Credential], error) {
 	return c.getCredential.CallUnary(ctx, req)
+}
+
+// Departed calls simreach.relay.v1.RelayControl.Departed.
+func (c *relayControlClient) Departed(ctx context.Context, req *connect.Request[relayv1.Places]) (*connect.Response[relayv1.Places], error) {
+	return c.departed.CallUnary(ctx, req)
 }
 
 // AddAudit calls simreach.relay.v1.RelayControl.AddAudit.
@@ -121,6 +137,8 @@ type RelayControlHandler interface {
 	Attach(context.Context, *connect.BidiStream[relayv1.FromRelay, relayv1.FromManager]) error
 	// GetCredential returns what client certificates are checked with.
 	GetCredential(context.Context, *connect.Request[relayv1.CredentialRequest]) (*connect.Response[relayv1.Credential], error)
+	// Departed returns which devices are no longer where an outer relay's connections lead.
+	Departed(context.Context, *connect.Request[relayv1.Places]) (*connect.Response[relayv1.Places], error)
 	// AddAudit hands in audit records. When it succeeds they are stored, or refused for
 	// good; records that were handed in before are no error.
 	AddAudit(context.Context, *connect.Request[relayv1.AuditBatch]) (*connect.Response[relayv1.AuditResult], error)
@@ -145,6 +163,12 @@ func NewRelayControlHandler(svc RelayControlHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(relayControlMethods.ByName("GetCredential")),
 		connect.WithHandlerOptions(opts...),
 	)
+	relayControlDepartedHandler := connect.NewUnaryHandler(
+		RelayControlDepartedProcedure,
+		svc.Departed,
+		connect.WithSchema(relayControlMethods.ByName("Departed")),
+		connect.WithHandlerOptions(opts...),
+	)
 	relayControlAddAuditHandler := connect.NewUnaryHandler(
 		RelayControlAddAuditProcedure,
 		svc.AddAudit,
@@ -157,6 +181,8 @@ func NewRelayControlHandler(svc RelayControlHandler, opts ...connect.HandlerOpti
 			relayControlAttachHandler.ServeHTTP(w, r)
 		case RelayControlGetCredentialProcedure:
 			relayControlGetCredentialHandler.ServeHTTP(w, r)
+		case RelayControlDepartedProcedure:
+			relayControlDepartedHandler.ServeHTTP(w, r)
 		case RelayControlAddAuditProcedure:
 			relayControlAddAuditHandler.ServeHTTP(w, r)
 		default:
@@ -174,6 +200,10 @@ func (UnimplementedRelayControlHandler) Attach(context.Context, *connect.BidiStr
 
 func (UnimplementedRelayControlHandler) GetCredential(context.Context, *connect.Request[relayv1.CredentialRequest]) (*connect.Response[relayv1.Credential], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("simreach.relay.v1.RelayControl.GetCredential is not implemented"))
+}
+
+func (UnimplementedRelayControlHandler) Departed(context.Context, *connect.Request[relayv1.Places]) (*connect.Response[relayv1.Places], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("simreach.relay.v1.RelayControl.Departed is not implemented"))
 }
 
 func (UnimplementedRelayControlHandler) AddAudit(context.Context, *connect.Request[relayv1.AuditBatch]) (*connect.Response[relayv1.AuditResult], error) {
