@@ -97,6 +97,9 @@ func Start(ctx context.Context, s Spec) (*Process, error) {
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { _ = read.SetReadDeadline(time.Unix(1, 0)) })()
 	if line, err := bufio.NewReader(read).ReadString('\n'); line != "ready\n" {
+		if err == nil {
+			err = fmt.Errorf("it said %q", line)
+		}
 		return nil, errors.Join(fmt.Errorf("%s is not ready: %w; the end of its log: %s", p.name, cmp.Or(ctx.Err(), err), p.Tail()), p.Stop())
 	}
 	return p, nil
@@ -129,7 +132,8 @@ func (p *Process) PID() int { return p.cmd.Process.Pid }
 func (p *Process) Done() <-chan struct{} { return p.done }
 
 // Stop ends the program and its children, and returns when it has ended. An error says
-// that it did not end in order: it failed, or was killed after 20 s.
+// that it did not end in order: it failed, which of a Foreign one is not said, or was
+// killed after 20 s.
 func (p *Process) Stop() error {
 	_ = p.life.Close()
 	if p.spec.Foreign {

@@ -48,6 +48,9 @@ func TestFailuresAreTold(t *testing.T) {
 	if _, err := Start(t.Context(), shell(t, "echo no luck; exit 3")); err == nil || !strings.Contains(err.Error(), "shell is not ready") || !strings.Contains(err.Error(), "no luck") {
 		t.Errorf("a program that ends at once: %v", err)
 	}
+	if _, err := Start(t.Context(), shell(t, "echo wrong >&3; cat")); err == nil || !strings.Contains(err.Error(), `it said "wrong\n"`) {
+		t.Errorf("a program that says something else: %v", err)
+	}
 	p := start(t, shell(t, "echo ready >&3; cat; echo sorry; exit 4"))
 	if err := p.Stop(); err == nil || !strings.Contains(err.Error(), "exit status 4") || !strings.Contains(err.Error(), "sorry") {
 		t.Errorf("a program that fails in the end: %v", err)
