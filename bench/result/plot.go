@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/font"
@@ -21,6 +22,10 @@ const (
 	panelHeight = 80 * vg.Millimeter
 	margin      = 4 * vg.Millimeter
 	valueSize   = vg.Length(7)
+	labelWidth  = 20 // characters of a line under a group
+	// mostRatio bounds what is drawn: beyond, the base is next to nothing, and bars of such
+	// a height would hide all others.
+	mostRatio = 10
 )
 
 // group is a case and a metric in the plot, with a bar for each variant.
@@ -30,8 +35,9 @@ type group struct {
 }
 
 // groups returns what there is to compare in one direction: each row as a ratio to the
-// base, or to the first variant that has a value where the base has none.
-func (r Report) groups(b Better) (out []group) {
+// base, or to the first variant that has a value where the base has none. Of those that
+// no bar is for it returns what they are, as text.
+func (r Report) groups(b Better) (out []group, others []string) {
 	type key struct{ name, metric string }
 	var keys []key
 	rows := map[key][]Row{}
@@ -55,23 +61,49 @@ func (r Report) groups(b Better) (out []group) {
 			continue
 		}
 		first := rows[k][base]
-		for _, row := range rows[k] {
-			if first.RatioToBase != 0 {
-				g.ratios[row.Variant] = row.RatioToBase
-			} else {
-				g.ratios[row.Variant] = row.Median / first.Median
+		highest, values := 0.0, make([]string, len(rows[k]))
+		for i, row := range rows[k] {
+			ratio := row.RatioToBase
+			if first.RatioToBase == 0 {
+				ratio = row.Median / first.Median
 			}
+			g.ratios[row.Variant], highest = ratio, max(highest, ratio)
+			values[i] = fmt.Sprintf("%s %s %s", row.Variant, number(row.Median), row.Unit)
 		}
-		g.label = fmt.Sprintf("%s\n%s\n(1 = %s)", k.name, k.metric, first.Variant)
+		if highest > mostRatio {
+			others = append(others, fmt.Sprintf("%s, %s: %s", k.name, k.metric, strings.Join(values, ", ")))
+			continue
+		}
+		g.label = fmt.Sprintf("%s\n%s\n(1 = %s)", k.name, wrap(k.metric), first.Variant)
 		out = append(out, g)
 	}
-	return out
+	return out, others
+}
+
+// wrap breaks s between words into lines of labelWidth.
+func wrap(s string) string {
+	var b strings.Builder
+	line := 0
+	for i, word := range strings.Fields(s) {
+		switch {
+		case i == 0:
+		case line+1+len(word) > labelWidth:
+			b.WriteByte('\n')
+			line = 0
+		default:
+			b.WriteByte(' ')
+			line++
+		}
+		b.WriteString(word)
+		line += len(word)
+	}
+	return b.String()
 }
 
 // WritePlot draws the report as an SVG: what is better when it is higher above what is
 // better when it is lower, a group of bars for each case and metric, a bar for each
-// variant, as ratios. A report without a comparison has nothing to draw, which is an
-// error.
+// variant, as ratios. What is many times the base is written under the bars instead. A
+// report without a comparison has nothing to draw, which is an error.
 func (r Report) WritePlot(w io.Writer) error {
 	var variants []string
 	for _, row := range r.Rows {
@@ -80,9 +112,10 @@ func (r Report) WritePlot(w io.Writer) error {
 		}
 	}
 	var panels []*plot.Plot
+	var notes []string // under them
 	most := 0
 	for _, b := range []Better{Higher, Lower} {
-		gs := r.groups(b)
+		gs, others := r.groups(b)
 		if len(gs) == 0 {
 			continue
 		}
@@ -91,6 +124,11 @@ func (r Report) WritePlot(w io.Writer) error {
 			return fmt.Errorf("plot of %s: %w", r.Bench, err)
 		}
 		p.Title.Text = fmt.Sprintf("%s, %d rounds, %s: %s is better", r.Bench, r.Rounds, r.Date.Format("2006-01-02"), b)
+		note := ""
+		if len(others) > 0 {
+			note = fmt.Sprintf("no bars for what is more than %d times the base: %s", mostRatio, strings.Join(others, "; "))
+		}
+		notes = append(notes, note)
 		panels, most = append(panels, p), max(most, len(gs))
 	}
 	if len(panels) == 0 {
@@ -105,6 +143,9 @@ func (r Report) WritePlot(w io.Writer) error {
 		p.Draw(draw.Canvas{Canvas: whole.Canvas, Rectangle: vg.Rectangle{
 			Min: vg.Point{X: margin, Y: top - panelHeight - margin}, Max: vg.Point{X: width - margin, Y: top - margin},
 		}})
+		style := p.X.Tick.Label
+		style.XAlign, style.YAlign = text.XLeft, text.YBottom
+		whole.FillText(style, vg.Point{X: margin, Y: top - panelHeight - 1.6*margin}, notes[i])
 	}
 	if _, err := c.WriteTo(w); err != nil {
 		return fmt.Errorf("plot of %s: %w", r.Bench, err)

@@ -3,6 +3,8 @@ package result
 import (
 	"bytes"
 	"encoding/json"
+	"flag"
+	"os"
 	"strings"
 	"testing"
 )
@@ -89,6 +91,8 @@ func TestPlotShowsEveryComparison(t *testing.T) {
 	}
 	s.Add(0, "idle", memory, "haproxy", 6)
 	s.Add(0, "idle", memory, "ours", 0.6)
+	s.Add(0, "empty", memory, "haproxy", 0.03)
+	s.Add(0, "empty", memory, "ours", 0.7)
 	s.Add(0, "lonely", alone, "ours", 1)
 	variants := []string{"routed", "haproxy", "ours"}
 	r := Report{Bench: "relay", Rounds: 1, Rows: s.Rows(variants, "routed", "ours", "haproxy")}
@@ -96,15 +100,56 @@ func TestPlotShowsEveryComparison(t *testing.T) {
 	if err := r.WritePlot(&b); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range append(variants, "bulk", "(1 = routed)", "idle", "(1 = haproxy)", "0.75", "0.10", "higher is better", "lower is better") {
+	for _, want := range append(variants, "bulk", "(1 = routed)", "idle", "(1 = haproxy)", "0.75", "0.10", "higher is better", "lower is better",
+		"empty, RSS: haproxy 0.03 KB, ours 0.70 KB") {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("the plot does not show %q", want)
 		}
+	}
+	if strings.Contains(b.String(), "23.33") {
+		t.Error("a bar of many times the others' height is drawn")
 	}
 	if strings.Contains(b.String(), "lonely") {
 		t.Error("the plot shows what is compared with nothing")
 	}
 	if err := (Report{Rows: r.Rows[len(r.Rows)-1:]}).WritePlot(&b); err == nil {
 		t.Error("a plot of nothing was drawn")
+	}
+}
+
+var update = flag.Bool("update", false, "draw the recorded plot anew")
+
+// The recorded plot is that of the recorded numbers.
+func TestRecordedPlot(t *testing.T) {
+	text, err := os.ReadFile("../recorded/relay.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r Report
+	if err := json.Unmarshal(text, &r); err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := r.WritePlot(&b); err != nil {
+		t.Fatal(err)
+	}
+	if *update {
+		if err := os.WriteFile("../recorded/relay.svg", b.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want, err := os.ReadFile("../recorded/relay.svg"); err != nil || !bytes.Equal(b.Bytes(), want) {
+		t.Errorf("%v; the plot of relay.json is another one: go test ./bench/result -update", err)
+	}
+}
+
+func TestWrap(t *testing.T) {
+	for in, want := range map[string]string{
+		"rate": "rate", "RSS per connection and tier": "RSS per connection\nand tier", "descriptors per connection": "descriptors per\nconnection",
+		strings.Repeat("x", 30) + " y": strings.Repeat("x", 30) + "\ny",
+	} {
+		if got := wrap(in); got != want {
+			t.Errorf("%q: %q; want %q", in, got, want)
+		}
 	}
 }
