@@ -22,8 +22,8 @@ test-root: ## tests that need root: namespaces, TUN, raw sockets, user-mode Linu
 	SIMREACH_REQUIRE="$${SIMREACH_REQUIRE-netns,tun,sctp,uml,tshark,programs,postgres,ebpf}" go test -race -count=1 -run '^TestRoot' ./...
 
 .PHONY: test-time
-test-time: ## promises of time with 5,000 connections; wants the machine for itself
-	go test -count=1 -v -run '^TestOnTime' ./relay
+test-time: ## promises of time, with 5,000 connections too; wants the machine for itself
+	go test -count=1 -v -p 1 -run '^TestOnTime' ./relay/outer ./relay
 
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck and the architecture rules

@@ -11,9 +11,9 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
@@ -21,14 +21,16 @@ import (
 type kind struct {
 	name    string
 	workers int
-	secure  bool
-	held    time.Duration // not paced, but held open for so long
+	to      access
+	tls     func(*soak) *tls.Config // of each connection; nil: what goes for to
+	held    time.Duration           // not paced, but held open for so long
 	do      func(ctx context.Context, s *soak, c halfCloser) (moved int64, err error)
 
-	done   atomic.Int64
-	moved  atomic.Int64
-	failed atomic.Int64
-	rate   float64 // a second, as measured without a brake
+	done    atomic.Int64
+	resumed atomic.Int64 // of done, their TLS sessions
+	moved   atomic.Int64
+	failed  atomic.Int64
+	rate    float64 // a second, as measured without a brake
 }
 
 type halfCloser interface {
@@ -42,12 +44,21 @@ const (
 	patience = 30 * time.Second // for one connection
 )
 
+// resumedKind is the kind whose TLS sessions are resumed.
+const resumedKind = "resumed"
+
 func mix() []*kind {
 	return []*kind{
 		{name: "short", workers: 8, do: echo(64)},
 		{name: "bulk", workers: 2, do: upload},
 		{name: "half-close", workers: 2, do: download},
-		{name: "tls", workers: 4, secure: true, do: echo(1024)},
+		{name: "tls", workers: 4, to: secure, do: echo(1024)},
+		{name: "certificate", workers: 2, to: guarded, do: echo(64)},
+		{name: resumedKind, workers: 2, to: guarded, tls: resuming, do: echo(64)},
+		stranger("cert-missing", alertCertificateRequired),
+		stranger("cert-foreign", alertUnknownCA),
+		stranger("cert-forged", alertUnknownCA),
+		stranger("cert-revoked", alertCertificateRevoked),
 		{name: "idle", workers: 50, held: 5 * time.Second, do: idle},
 	}
 }
@@ -166,11 +177,7 @@ func pause(ctx context.Context, d time.Duration) bool {
 
 // once is one connection of a kind. Its outcome is counted.
 func (s *soak) once(ctx context.Context, k *kind) {
-	entry := s.plain[rand.N(len(s.plain))]
-	if k.secure {
-		entry = s.secure[rand.N(len(s.secure))]
-	}
-	moved, err := s.converse(ctx, k, entry)
+	moved, err := s.converse(ctx, k, s.open[k.to][rand.N(len(s.open[k.to]))])
 	if err != nil {
 		k.failed.Add(1)
 		s.fault(k.name, err)
@@ -180,29 +187,40 @@ func (s *soak) once(ctx context.Context, k *kind) {
 	k.moved.Add(moved)
 }
 
-func (s *soak) converse(ctx context.Context, k *kind, entry string) (int64, error) {
-	c, err := s.dial(ctx, entry, k.secure)
+func (s *soak) converse(ctx context.Context, k *kind, e entry) (int64, error) {
+	var config *tls.Config
+	switch {
+	case k.tls != nil:
+		config = k.tls(s)
+	case k.to != plain:
+		config = s.trusting(s.certificate)
+	}
+	c, err := s.dial(ctx, e.at, config)
 	if err != nil {
 		return 0, fmt.Errorf("connect: %w", err)
 	}
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(patience + k.held)) // fails only on a closed connection
-	return k.do(ctx, s, c)
+	moved, err := k.do(ctx, s, c)
+	if t, ok := c.(*tls.Conn); ok && err == nil && t.ConnectionState().DidResume {
+		k.resumed.Add(1)
+	}
+	return moved, err
 }
 
-// dial connects to an entry. What has begun is not given up: the audit log would have it
-// and the client would not.
-func (s *soak) dial(ctx context.Context, entry string, secure bool) (halfCloser, error) {
+// dial connects to an entry, with TLS unless config is nil. What has begun is not given up:
+// the audit log would have it and the client would not.
+func (s *soak) dial(ctx context.Context, at netip.AddrPort, config *tls.Config) (halfCloser, error) {
 	d := net.Dialer{Timeout: patience}
-	raw, err := d.DialContext(context.WithoutCancel(ctx), "tcp", entry)
+	raw, err := d.DialContext(context.WithoutCancel(ctx), "tcp", at.String())
 	if err != nil {
 		return nil, err
 	}
 	s.connected.Add(1)
-	if !secure {
+	if config == nil {
 		return raw.(*net.TCPConn), nil
 	}
-	c := tls.Client(raw, &tls.Config{RootCAs: s.pool, ServerName: serverName, MinVersion: tls.VersionTLS13})
+	c := tls.Client(raw, config)
 	_ = c.SetDeadline(time.Now().Add(patience)) // as above
 	if err := c.HandshakeContext(context.WithoutCancel(ctx)); err != nil {
 		raw.Close()
@@ -235,9 +253,4 @@ func (s *soak) run(ctx context.Context, load float64) {
 			})
 		}
 	}
-}
-
-// isEnd reports whether err is how a connection ends whose entry does.
-func isEnd(err error) bool {
-	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }

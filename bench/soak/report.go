@@ -31,9 +31,36 @@ type Report struct {
 	Roles  []RoleReport
 	Faults map[string]int // what failed, and how often
 
-	Created, Revoked, Expired int64 // entries beside the load
-	Connections               int64 // that clients made
-	Audited, Complete         int64 // that the audit log has; with all three records
+	Created                   int64       // entries beside the load
+	Cuts                      []CutReport // of their connections
+	Connections, TurnedAway   int64       // that clients made; of these, that were told that they are not let in
+	Audited, Complete, Denied int64       // that the audit log has; with all three records of those let in, of those denied
+}
+
+// CutReport is how long after one cause clients saw that their connection was cut.
+type CutReport struct {
+	Name     string
+	Times    int
+	Within   time.Duration // what is promised where nothing else is at work
+	P50, Max time.Duration
+	Late     int // of Times, beyond Within
+}
+
+func (c *cut) report() CutReport {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r := CutReport{Name: c.name, Times: len(c.late), Within: c.within}
+	if r.Times == 0 {
+		return r
+	}
+	late := slices.Sorted(slices.Values(c.late))
+	r.P50, r.Max = late[len(late)/2], late[len(late)-1]
+	for _, d := range late {
+		if d > c.within {
+			r.Late++
+		}
+	}
+	return r
 }
 
 // KindReport is one kind of connections.
@@ -42,6 +69,7 @@ type KindReport struct {
 	Most     float64 // a second, without a brake
 	Rate     float64 // a second, under the load; 0 of those that are held
 	Done     int64
+	Resumed  int64 // of Done, with a TLS session that was resumed
 	Failed   int64
 	Megabyte float64 // payload
 }
@@ -70,13 +98,20 @@ func (r Report) Problems() (out []string) {
 	for _, k := range r.Kinds {
 		if k.Done == 0 {
 			say("no %s connection", k.Name)
+		} else if k.Name == resumedKind && k.Resumed < k.Done/2 {
+			say("%d TLS sessions of %d were resumed", k.Resumed, k.Done)
 		}
 	}
-	if r.Created == 0 || r.Revoked == 0 || r.Expired == 0 {
-		say("entries: %d created, %d revoked, %d expired; want some of each", r.Created, r.Revoked, r.Expired)
+	for _, c := range r.Cuts {
+		if c.Times == 0 {
+			say("%s: never", c.Name)
+		} else if c.P50 > c.Within {
+			say("%s: half of %d connections were cut after %s or later; want %s", c.Name, c.Times, c.P50, c.Within)
+		}
 	}
-	if r.Audited != r.Connections || r.Complete != r.Audited {
-		say("the audit log has %d connections, %d of them complete; clients made %d", r.Audited, r.Complete, r.Connections)
+	if r.Audited != r.Connections || r.Complete+r.Denied != r.Audited || r.Denied != r.TurnedAway {
+		say("the audit log has %d connections, all records of %d let in and of %d denied; clients made %d, of which %d were turned away",
+			r.Audited, r.Complete, r.Denied, r.Connections, r.TurnedAway)
 	}
 	for _, p := range r.Roles {
 		if p.FilesAfter > p.FilesBefore+moreFiles {
@@ -96,12 +131,16 @@ func (r Report) Problems() (out []string) {
 func (r Report) Write(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "load %.0f %% of the most, for %s\n\n", 100*r.Load, r.For)
-	fmt.Fprintf(&b, "%-12s %10s %10s %10s %8s %10s\n", "connections", "most/s", "rate/s", "done", "failed", "MB")
+	fmt.Fprintf(&b, "%-12s %10s %10s %10s %8s %8s %10s\n", "connections", "most/s", "rate/s", "done", "resumed", "failed", "MB")
 	for _, k := range r.Kinds {
-		fmt.Fprintf(&b, "%-12s %10.1f %10.1f %10d %8d %10.1f\n", k.Name, k.Most, k.Rate, k.Done, k.Failed, k.Megabyte)
+		fmt.Fprintf(&b, "%-12s %10.1f %10.1f %10d %8d %8d %10.1f\n", k.Name, k.Most, k.Rate, k.Done, k.Resumed, k.Failed, k.Megabyte)
 	}
-	fmt.Fprintf(&b, "\nentries beside them: %d created, %d revoked, %d expired\n", r.Created, r.Revoked, r.Expired)
-	fmt.Fprintf(&b, "audit log: %d connections of %d, %d complete\n\n", r.Audited, r.Connections, r.Complete)
+	fmt.Fprintf(&b, "\n%d entries beside them; a live connection of each was cut, at the client after\n\n", r.Created)
+	fmt.Fprintf(&b, "%-20s %8s %10s %10s %10s %8s\n", "cause", "times", "p50", "max", "promised", "later")
+	for _, c := range r.Cuts {
+		fmt.Fprintf(&b, "%-20s %8d %10s %10s %10s %8d\n", c.Name, c.Times, c.P50.Round(100*time.Microsecond), c.Max.Round(100*time.Microsecond), c.Within, c.Late)
+	}
+	fmt.Fprintf(&b, "\naudit log: %d connections of %d, all records of %d let in and of %d denied\n\n", r.Audited, r.Connections, r.Complete, r.Denied)
 	fmt.Fprintf(&b, "%-12s %16s %16s %22s %14s\n", "process", "descriptors", "goroutines", "resident, MiB", "growth, MiB")
 	for _, p := range r.Roles {
 		fmt.Fprintf(&b, "%-12s %16s %16s %22s %14.1f\n", p.Name, fmt.Sprintf("%d -> %d", p.FilesBefore, p.FilesAfter),
@@ -142,18 +181,19 @@ func growth(samples []sample) float64 {
 }
 
 // audit counts, in the manager's database, the connections, and those of which there is
-// exactly one record of each of the three types that a connection which was let in has.
-func audit(ctx context.Context, path string) (all, complete int64, err error) {
+// exactly one record of each of the three types that a connection has which was let in, or
+// was denied.
+func audit(ctx context.Context, path string) (all, complete, denied int64, err error) {
 	db, err := sql.Open("sqlite", path)
 	if err != nil {
-		return 0, 0, fmt.Errorf("audit log: %w", err)
+		return 0, 0, 0, fmt.Errorf("audit log: %w", err)
 	}
 	defer db.Close()
-	err = db.QueryRowContext(ctx, `SELECT COUNT(*), COALESCE(SUM(n = 3 AND a = 1 AND c = 1 AND e = 1), 0) FROM (
-		SELECT COUNT(*) AS n, SUM(type = ?) AS a, SUM(type = ?) AS c, SUM(type = ?) AS e FROM audit WHERE connection_id <> '' GROUP BY connection_id)`,
-		manager.AuditAccess, manager.AuditConnected, manager.AuditClosed).Scan(&all, &complete)
+	err = db.QueryRowContext(ctx, `SELECT COUNT(*), COALESCE(SUM(n = 3 AND a = 1 AND c = 1 AND e = 1), 0), COALESCE(SUM(n = 3 AND a = 1 AND d = 1 AND e = 1), 0) FROM (
+		SELECT COUNT(*) AS n, SUM(type = ?) AS a, SUM(type = ?) AS c, SUM(type = ?) AS d, SUM(type = ?) AS e FROM audit WHERE connection_id <> '' GROUP BY connection_id)`,
+		manager.AuditAccess, manager.AuditConnected, manager.AuditDenied, manager.AuditClosed).Scan(&all, &complete, &denied)
 	if err != nil {
-		return 0, 0, fmt.Errorf("audit log: %w", err)
+		return 0, 0, 0, fmt.Errorf("audit log: %w", err)
 	}
-	return all, complete, nil
+	return all, complete, denied, nil
 }

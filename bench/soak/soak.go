@@ -3,6 +3,7 @@ package soak
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -64,10 +65,16 @@ type soak struct {
 	pool       *x509.CertPool
 	devicePort uint16
 
-	plain, secure []string // entries of the load
-	mix           []*kind
-	connected     atomic.Int64
-	entries       churn
+	clients     *pki.Authority // of the credentials
+	certificate *tls.Certificate
+	wrong       map[string]*tls.Certificate // by kind
+	sessions    tls.ClientSessionCache
+
+	open       map[access][]entry // entries of the load
+	mix        []*kind
+	connected  atomic.Int64
+	turnedAway atomic.Int64 // of connected
+	entries    *churn
 
 	mu     sync.Mutex // guards the rest
 	faults map[string]int
@@ -104,7 +111,7 @@ func Run(ctx context.Context, o Options) (r Report, err error) {
 			return r, err
 		}
 	}
-	s := &soak{Options: o, http: &http.Client{Transport: &http.Transport{}, Timeout: 10 * time.Second}, mix: mix(), faults: map[string]int{}}
+	s := &soak{Options: o, http: &http.Client{Transport: &http.Transport{}, Timeout: 10 * time.Second}, mix: mix(), entries: newChurn(), open: map[access][]entry{}, faults: map[string]int{}}
 	defer s.http.CloseIdleConnections()
 	if s.dir, err = os.MkdirTemp("", "simreach-soak-"); err != nil {
 		return r, err
@@ -135,6 +142,7 @@ func (s *soak) measure(ctx context.Context) (r Report, err error) {
 		k.rate = float64(k.done.Load()) / brief.Seconds()
 		s.say("%s: %.1f a second", k.name, k.rate)
 		k.done.Store(0)
+		k.resumed.Store(0)
 		k.moved.Store(0)
 	}
 	before, err := s.settle(ctx)
@@ -161,11 +169,11 @@ func (s *soak) measure(ctx context.Context) (r Report, err error) {
 		return r, err
 	}
 	r = Report{
-		For: s.For, Load: s.Load, Created: s.entries.created.Load(), Revoked: s.entries.revoked.Load(), Expired: s.entries.expired.Load(),
-		Connections: s.connected.Load(),
+		For: s.For, Load: s.Load, Created: s.entries.created.Load(), Connections: s.connected.Load(), TurnedAway: s.turnedAway.Load(),
+		Cuts: []CutReport{s.entries.deleted.report(), s.entries.expired.report(), s.entries.revoked.report()},
 	}
 	for _, k := range s.mix {
-		kr := KindReport{Name: k.name, Most: k.rate, Done: k.done.Load(), Failed: k.failed.Load(), Megabyte: float64(k.moved.Load()) / 1e6}
+		kr := KindReport{Name: k.name, Most: k.rate, Done: k.done.Load(), Resumed: k.resumed.Load(), Failed: k.failed.Load(), Megabyte: float64(k.moved.Load()) / 1e6}
 		if k.held == 0 {
 			kr.Rate = float64(kr.Done) / took.Seconds()
 		}
@@ -182,7 +190,7 @@ func (s *soak) measure(ctx context.Context) (r Report, err error) {
 	if err := s.stopAll(); err != nil {
 		return r, err
 	}
-	r.Audited, r.Complete, err = audit(ctx, s.database())
+	r.Audited, r.Complete, r.Denied, err = audit(ctx, s.database())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r.Faults = s.faults
@@ -244,7 +252,7 @@ func (s *soak) database() string { return filepath.Join(s.dir, "manager.db") }
 
 // startAll starts the processes and asks for the entries of the load.
 func (s *soak) startAll(ctx context.Context) error {
-	cert, err := s.certificate()
+	cert, err := s.makeKeys()
 	if err != nil {
 		return err
 	}
@@ -303,31 +311,20 @@ func (s *soak) startAll(ctx context.Context) error {
 	if s.api, err = (api.Client{URL: "http://" + rest, HTTP: s.http}).Login(ctx, api.AuthRequest{AuthKeyID: "keyId-soak", AuthKey: key}); err != nil {
 		return fmt.Errorf("log in: %w", err)
 	}
+	credential, err := s.guard(ctx)
+	if err != nil {
+		return err
+	}
 	for range 4 {
-		for secure, into := range map[bool]*[]string{false: &s.plain, true: &s.secure} {
-			at, err := s.create(ctx, manager.MaxDuration.Seconds(), secure)
+		for _, a := range []access{plain, secure, guarded} {
+			e, err := s.create(ctx, manager.MaxDuration, a, credential)
 			if err != nil {
 				return err
 			}
-			*into = append(*into, at)
+			s.open[a] = append(s.open[a], e)
 		}
 	}
 	return nil
-}
-
-// certificate makes the outer relay's certificate, and a file with it and its key.
-func (s *soak) certificate() (string, error) {
-	ca, err := pki.NewAuthority(pki.AuthorityConfig{Name: "simreach soak"})
-	if err != nil {
-		return "", err
-	}
-	pair, err := ca.Issue(pki.Server(serverName))
-	if err != nil {
-		return "", err
-	}
-	s.pool = ca.Pool()
-	file := filepath.Join(s.dir, "certificate.pem")
-	return file, os.WriteFile(file, []byte(string(pair.Cert)+string(pair.Key)), 0o600)
 }
 
 // stopAll stops the processes, the manager last.

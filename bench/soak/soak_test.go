@@ -47,7 +47,9 @@ func TestOptions(t *testing.T) {
 func TestProblems(t *testing.T) {
 	good := func() Report {
 		return Report{
-			Kinds: []KindReport{{Name: "short", Done: 1}}, Created: 2, Revoked: 1, Expired: 1, Connections: 3, Audited: 3, Complete: 3,
+			Kinds: []KindReport{{Name: "short", Done: 1}, {Name: resumedKind, Done: 10, Resumed: 9}}, Created: 2,
+			Cuts:        []CutReport{{Name: "entry expired", Times: 2, Within: 100 * time.Millisecond, P50: 10 * time.Millisecond, Max: time.Second, Late: 1}},
+			Connections: 4, TurnedAway: 1, Audited: 4, Complete: 3, Denied: 1,
 			Roles: []RoleReport{{Name: "outer", FilesBefore: 10, FilesAfter: 10, GoroutinesBefore: 20, GoroutineAfter: 20, RSSBefore: 50 << 20, RSSGrowth: 1 << 20}},
 		}
 	}
@@ -57,10 +59,13 @@ func TestProblems(t *testing.T) {
 	for name, spoil := range map[string]func(*Report){
 		"a fault":                     func(r *Report) { r.Faults = map[string]int{"short: reset": 1} },
 		"a kind that never came":      func(r *Report) { r.Kinds[0].Done = 0 },
-		"no revocation":               func(r *Report) { r.Revoked = 0 },
-		"a connection not audited":    func(r *Report) { r.Audited, r.Complete = 2, 2 },
+		"no session resumed":          func(r *Report) { r.Kinds[1].Resumed = 0 },
+		"no expiry":                   func(r *Report) { r.Cuts[0].Times = 0 },
+		"cuts that are late":          func(r *Report) { r.Cuts[0].P50 = 101 * time.Millisecond },
+		"a connection not audited":    func(r *Report) { r.Audited, r.Complete = 3, 2 },
 		"a record missing":            func(r *Report) { r.Complete = 2 },
-		"a connection nobody made":    func(r *Report) { r.Audited, r.Complete = 4, 4 },
+		"a stranger let in":           func(r *Report) { r.Complete, r.Denied = 4, 0 },
+		"a connection nobody made":    func(r *Report) { r.Audited, r.Complete = 5, 4 },
 		"descriptors left":            func(r *Report) { r.Roles[0].FilesAfter = 100 },
 		"goroutines left":             func(r *Report) { r.Roles[0].GoroutineAfter = 100 },
 		"memory that grows and grows": func(r *Report) { r.Roles[0].RSSGrowth = 60 << 20 },
