@@ -15,11 +15,13 @@ import (
 )
 
 const (
-	askers     = 64 // questions at one time in resolve-max
-	pacedRate  = 1000
-	logins     = 4 // at one time
-	auditBatch = 1000
-	longest    = int64(10 * time.Second / time.Microsecond)
+	askers    = 64 // questions at one time in resolve-max
+	pacedRate = 1000
+	// answerTimeout is an outer relay's, unless it is configured otherwise.
+	answerTimeout = 5 * time.Second
+	logins        = 4 // at one time
+	auditBatch    = 1000
+	longest       = int64(10 * time.Second / time.Microsecond)
 )
 
 // figures are what a case measured.
@@ -77,22 +79,25 @@ func closed(ctx context.Context, workers int, length time.Duration, n int64, f f
 	return t.f, ctx.Err()
 }
 
-// resolve asks about the i-th of all entries in an order that jumps about.
-func (b *bench) resolve(ctx context.Context, i int) error {
+// question is about the i-th of all entries in an order that jumps about, of a relay.
+func (b *bench) question(i int) (relay int, q manager.ResolveRequest) {
 	k := b.entries[i*7919%len(b.entries)]
-	_, err := b.fleet.outer[k.relay].Resolve(ctx, manager.ResolveRequest{
+	return k.relay, manager.ResolveRequest{
 		ConnectionID: "bench", Hit: k.hit, Client: netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}), 40000),
-	})
-	return err
+	}
 }
 
 func (b *bench) resolveMax(ctx context.Context, length time.Duration) (figures, error) {
 	var next atomic.Int64
-	return closed(ctx, askers, length, 1, func(ctx context.Context, _, _ int) error { return b.resolve(ctx, int(next.Add(1))) })
+	return closed(ctx, askers, length, 1, func(ctx context.Context, _, _ int) error {
+		relay, q := b.question(int(next.Add(1)))
+		_, err := b.fleet.outer[relay].Resolve(ctx, q)
+		return err
+	})
 }
 
 // resolvePaced asks a thousand times a second, whether or not earlier questions were
-// answered.
+// answered, and as an outer relay does: without a goroutine that waits for the answer.
 func (b *bench) resolvePaced(ctx context.Context, length time.Duration) (figures, error) {
 	t := newTally()
 	var wg sync.WaitGroup
@@ -107,11 +112,12 @@ func (b *bench) resolvePaced(ctx context.Context, length time.Duration) (figures
 			return t.f, ctx.Err()
 		}
 		for due := int(time.Since(begin) * pacedRate / time.Second); i < due; i++ {
-			n := i // the loop goes on counting
-			wg.Go(func() {
-				start := time.Now()
-				err := b.resolve(ctx, n)
+			relay, q := b.question(i)
+			wg.Add(1)
+			start := time.Now()
+			b.fleet.outer[relay].Ask(q, "", start.Add(answerTimeout), func(_ manager.Route, err error) {
 				t.note(1, time.Since(start), err)
+				wg.Done()
 			})
 		}
 	}
