@@ -20,7 +20,7 @@ type Options struct {
 	Rounds int    // at least 1
 	Quick  bool   // short measurements with a tenth of the data, to see that everything works
 	Store  string // store.SQLite or store.Postgres: a server of its own. Empty: SQLite
-	// Only measures these cases (resolve-1000, resolve-max, create, login, audit).
+	// Only measures these cases (resolve-1000, resolve-10000, resolve-max, create, login, audit).
 	// Empty: all. Memory is always measured.
 	Only []string
 	// Progress is told what is measured now. nil: nobody.
@@ -52,7 +52,8 @@ type measure struct {
 }
 
 var measures = []measure{
-	{name: "resolve-1000", run: (*bench).resolvePaced, latency: true},
+	{name: "resolve-1000", run: resolveAt(1000), latency: true},
+	{name: "resolve-10000", run: resolveAt(10_000), latency: true},
 	{name: "resolve-max", run: (*bench).resolveMax, rate: true, latency: true},
 	{name: "create", run: (*bench).create, rate: true, latency: true},
 	{name: "login", run: (*bench).login, rate: true, latency: true},

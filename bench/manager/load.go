@@ -15,8 +15,7 @@ import (
 )
 
 const (
-	askers    = 64 // questions at one time in resolve-max
-	pacedRate = 1000
+	askers = 64 // questions at one time in resolve-max
 	// answerTimeout is an outer relay's, unless it is configured otherwise.
 	answerTimeout = 5 * time.Second
 	logins        = 4 // at one time
@@ -96,12 +95,19 @@ func (b *bench) resolveMax(ctx context.Context, length time.Duration) (figures, 
 	})
 }
 
-// resolvePaced asks a thousand times a second, whether or not earlier questions were
-// answered, and as an outer relay does: without a goroutine that waits for the answer.
-func (b *bench) resolvePaced(ctx context.Context, length time.Duration) (figures, error) {
+// resolveAt returns a case that asks so many times a second, whether or not earlier
+// questions were answered, and as an outer relay does: without a goroutine that waits for
+// the answer.
+func resolveAt(rate int) func(*bench, context.Context, time.Duration) (figures, error) {
+	return func(b *bench, ctx context.Context, length time.Duration) (figures, error) {
+		return b.resolvePaced(ctx, rate, length)
+	}
+}
+
+func (b *bench) resolvePaced(ctx context.Context, rate int, length time.Duration) (figures, error) {
 	t := newTally()
 	var wg sync.WaitGroup
-	tick := time.NewTicker(time.Second / pacedRate)
+	tick := time.NewTicker(time.Second / time.Duration(rate))
 	defer tick.Stop()
 	begin := time.Now()
 	for i := 0; time.Since(begin) < length; {
@@ -111,7 +117,7 @@ func (b *bench) resolvePaced(ctx context.Context, length time.Duration) (figures
 			wg.Wait()
 			return t.f, ctx.Err()
 		}
-		for due := int(time.Since(begin) * pacedRate / time.Second); i < due; i++ {
+		for due := int(time.Since(begin) * time.Duration(rate) / time.Second); i < due; i++ {
 			relay, q := b.question(i)
 			wg.Add(1)
 			start := time.Now()

@@ -30,7 +30,7 @@ func TestBenchManager(t *testing.T) {
 		}
 		measured[row.Case+" "+row.Metric] = true
 	}
-	for _, want := range []string{"resolve-1000 p99", "resolve-max rate", "create rate", "login rate", "audit rate", "at rest RSS of the manager"} {
+	for _, want := range []string{"resolve-1000 p99", "resolve-10000 p99", "resolve-max rate", "create rate", "login rate", "audit rate", "at rest RSS of the manager"} {
 		if !measured[want] {
 			t.Errorf("%s was not measured: %s", want, out.String())
 		}
