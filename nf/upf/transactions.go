@@ -2,6 +2,7 @@ package upf
 
 import (
 	"errors"
+	"net"
 	"net/netip"
 	"time"
 
@@ -134,12 +135,15 @@ func (u *UPF) attempt(key exchange, p *pending, now time.Time) {
 }
 
 func (u *UPF) write(to netip.AddrPort, b []byte) {
-	if _, err := u.n4.WriteBatch([]dgram.Datagram{{Buf: b, N: len(b), Addr: to}}); err != nil {
+	_, err := u.n4.WriteBatch([]dgram.Datagram{{Buf: b, N: len(b), Addr: to}})
+	switch {
+	case err == nil:
+		u.count.Sent++
+	case errors.Is(err, net.ErrClosed): // the UPF stops: nobody is to know
+	default:
 		u.count.SendFailed++
 		u.warnOnce("send N4", "peer", to, "error", err)
-		return
 	}
-	u.count.Sent++
 }
 
 // malformed answers what could not be decoded as TS 29.244 clause 7.6 says.
