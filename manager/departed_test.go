@@ -14,17 +14,23 @@ import (
 	"github.com/simreach/simreach/nf/sbi"
 )
 
-// Every outer relay that is attached here hears of a device that leaves a place, one that
-// drains too, and of nothing else that happens to devices.
-func TestDeviceLeaves(t *testing.T) {
-	core := &smf{}
+// startBeside starts a manager that a core tells where devices are.
+func startBeside(t *testing.T, core *smf) *rig {
+	t.Helper()
 	dir := startDirectory(t, manager.DirectoryConfig{}, core)
 	st, err := store.Open(t.Context(), store.Config{Path: ":memory:"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { st.Close() })
-	m := startWith(t, config(), st, manager.Deps{Store: st, Directory: dir})
+	return startWith(t, config(), st, manager.Deps{Store: st, Directory: dir})
+}
+
+// Every outer relay that is attached here hears of a device that leaves a place, one that
+// drains too, and of nothing else that happens to devices.
+func TestDeviceLeaves(t *testing.T) {
+	core := &smf{}
+	m := startBeside(t, core)
 	old := process("i0")
 	old.Draining = true
 	relays := []*fakeRelay{attach(t, m.Service, process("i1")), attach(t, m.Service, old)}
@@ -62,13 +68,7 @@ func cuts(f *fakeRelay) (out []manager.Command) {
 // keeps its session.
 func TestDeparturesBeyondTheQueue(t *testing.T) {
 	core := &smf{}
-	dir := startDirectory(t, manager.DirectoryConfig{}, core)
-	st, err := store.Open(t.Context(), store.Config{Path: ":memory:"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { st.Close() })
-	m := startWith(t, config(), st, manager.Deps{Store: st, Directory: dir})
+	m := startBeside(t, core)
 	relay, err := m.AttachRelay(process("i1"))
 	if err != nil {
 		t.Fatal(err)
@@ -129,20 +129,14 @@ func TestDeparted(t *testing.T) {
 		event(sbi.SessionEstablished, imsi1, 2, "upf1", "10.0.0.2"),
 		event(sbi.SessionEstablished, imsi3, 1, "upf2", "10.0.0.1"),
 	}}
-	dir := startDirectory(t, manager.DirectoryConfig{}, core)
-	st, err := store.Open(t.Context(), store.Config{Path: ":memory:"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { st.Close() })
-	m := startWith(t, config(), st, manager.Deps{Store: st, Directory: dir})
+	m := startBeside(t, core)
 	outer, inner := attach(t, m.Service, process("i1")), attach(t, m.Service, innerRelay("inner1", "192.0.2.11:7001"))
 	place := func(imsi, inner, address string) manager.Place {
 		return manager.Place{IMSI: ident.IMSI(imsi), Inner: manager.RelayID(inner), Address: netip.MustParseAddr(address)}
 	}
 	there := []manager.Place{place(imsi1, "inner1", "10.0.0.1"), place(imsi1, "inner1", "10.0.0.2"), place(imsi3, "inner2", "10.0.0.1")}
 	left := []manager.Place{place(imsi1, "inner1", "10.0.0.3"), place(imsi3, "inner1", "10.0.0.1"), place(imsi2, "inner1", "10.0.0.1")}
-	_, err = outer.Departed(t.Context(), there)
+	_, err := outer.Departed(t.Context(), there)
 	wantCode(t, err, manager.CodeNotReady, "the SMF has not told of all sessions")
 	core.report()
 	if got, err := outer.Departed(t.Context(), slices.Concat(there, left)); err != nil || !slices.Equal(got, left) {

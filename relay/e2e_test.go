@@ -18,6 +18,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/simreach/simreach/internal/ident"
+	"github.com/simreach/simreach/internal/testenv"
 	"github.com/simreach/simreach/manager"
 	"github.com/simreach/simreach/manager/api"
 	"github.com/simreach/simreach/manager/rpc"
@@ -338,16 +339,7 @@ func (c *chain) expectRefused(m api.PortMapping) {
 // eventually polls for what no channel tells: counters of another component.
 func (c *chain) eventually(what string, ok func() bool) {
 	c.t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	late := time.After(patience)
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-late:
-			c.t.Fatalf("not after %s: %s", patience, what)
-		}
-	}
+	testenv.EventuallyWithin(c.t, patience, what, ok)
 }
 
 func TestConnectAndHalfClose(t *testing.T) {

@@ -18,14 +18,20 @@ const patience = time.Minute
 // Eventually polls for what no channel tells, and fails t with what if it does not come.
 func Eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
+	EventuallyWithin(t, patience, what, ok)
+}
+
+// EventuallyWithin is Eventually for what must come within a limit.
+func EventuallyWithin(t testing.TB, limit time.Duration, what string, ok func() bool) {
+	t.Helper()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	late := time.After(patience)
+	late := time.After(limit)
 	for !ok() {
 		select {
 		case <-tick.C:
 		case <-late:
-			t.Fatalf("not after %s: %s", patience, what)
+			t.Fatalf("not after %s: %s", limit, what)
 		}
 	}
 }

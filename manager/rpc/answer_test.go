@@ -189,6 +189,10 @@ type slowStore struct {
 	gaveUp  chan struct{} // if not nil: who asked no longer wants to know
 }
 
+func newSlowStore(st manager.Store) *slowStore {
+	return &slowStore{Store: st, slow: netip.MustParseAddrPort("192.0.2.1:9"), asked: make(chan struct{}, 1000), release: make(chan struct{})}
+}
+
 func (s *slowStore) EntryByAddress(ctx context.Context, a netip.AddrPort) (manager.Entry, error) {
 	if a == s.slow {
 		s.asked <- struct{}{}
@@ -207,7 +211,7 @@ func (s *slowStore) EntryByAddress(ctx context.Context, a netip.AddrPort) (manag
 // A question that the store is slow to answer holds up no other, and a manager that stops
 // does not wait for it.
 func TestSlowStoreHoldsUpNobody(t *testing.T) {
-	st := &slowStore{Store: openStore(t), slow: netip.MustParseAddrPort("192.0.2.1:9"), asked: make(chan struct{}, 1000), release: make(chan struct{})}
+	st := newSlowStore(openStore(t))
 	m := startManager(t, st, "")
 	outer, _ := startClient(t, m.addr, outer1)
 	ready(t, outer)
@@ -260,10 +264,8 @@ func TestQuestionsEndWithTheRelay(t *testing.T) {
 				continue // what comes after so many is not read; the attachment ends too
 			}
 			t.Run(fmt.Sprint(name, " ", n), func(t *testing.T) {
-				st := &slowStore{
-					Store: openStore(t), slow: netip.MustParseAddrPort("192.0.2.1:9"),
-					asked: make(chan struct{}, 1000), release: make(chan struct{}), gaveUp: make(chan struct{}, 1000),
-				}
+				st := newSlowStore(openStore(t))
+				st.gaveUp = make(chan struct{}, 1000)
 				m := startManager(t, st, "")
 				session := attachOuter(t, m)
 				conn := dial(t, m.addr)
@@ -292,9 +294,8 @@ func TestQuestionsEndWithTheRelay(t *testing.T) {
 
 // What a manager that stops was asking its store is asked at the next one.
 func TestSlowQuestionsFailOver(t *testing.T) {
-	slow := netip.MustParseAddrPort("192.0.2.1:9")
 	shared := openStore(t)
-	st := &slowStore{Store: shared, slow: slow, asked: make(chan struct{}, 1000), release: make(chan struct{})}
+	st := newSlowStore(shared)
 	a := startManager(t, st, "")
 	b := startManager(t, shared, "")
 	c, err := rpc.NewClient(rpc.ClientConfig{Manager: a.addr, Alternates: []string{b.addr}, Secret: secret}, rpc.ClientDeps{Relay: outer1})
@@ -305,7 +306,7 @@ func TestSlowQuestionsFailOver(t *testing.T) {
 	ready(t, c)
 	var all []<-chan answered
 	for range 200 {
-		all = append(all, ask(t, c, manager.ResolveRequest{Hit: slow}, time.Time{}))
+		all = append(all, ask(t, c, manager.ResolveRequest{Hit: st.slow}, time.Time{}))
 	}
 	for range all {
 		<-st.asked
@@ -323,7 +324,7 @@ func TestSlowQuestionsFailOver(t *testing.T) {
 // A store that does not answer does not make a manager seem dead: the relay's pings are
 // answered however many questions wait.
 func TestPingsBesideAHungStore(t *testing.T) {
-	st := &slowStore{Store: openStore(t), slow: netip.MustParseAddrPort("192.0.2.1:9"), asked: make(chan struct{}, 1000), release: make(chan struct{})}
+	st := newSlowStore(openStore(t))
 	m := startManager(t, st, "")
 	outer, _ := startClient(t, m.addr, outer1)
 	ready(t, outer)

@@ -167,7 +167,7 @@ func nextOf(t *testing.T, c *rpc.Client, kind manager.CommandKind) manager.Comma
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	testenv.Eventually(t, what, ok)
+	testenv.EventuallyWithin(t, 5*time.Second, what, ok)
 }
 
 func create(t *testing.T, m *manager.Service, c *rpc.Client) (manager.Entry, manager.Command) {

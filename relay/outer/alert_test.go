@@ -86,6 +86,18 @@ func TestAlertBeforeKeys(t *testing.T) {
 	}
 }
 
+// stuck waits until a number of bytes has grown and does not grow any more.
+func stuck(t *testing.T, what string, bytes func() uint64) {
+	t.Helper()
+	before := uint64(0)
+	eventually(t, what, func() bool {
+		now := bytes()
+		full := now == before && now > 0
+		before = now
+		return full
+	})
+}
+
 // No reset overtakes what a client is told, or follows it, though it has sent what nobody
 // has read: that would take the alert from clients that read later, or elsewhere.
 func TestAlertIsNotOvertaken(t *testing.T) {
@@ -102,13 +114,7 @@ func TestAlertIsNotOvertaken(t *testing.T) {
 	}
 	var writing sync.WaitGroup
 	writing.Go(func() { conn.Write(make([]byte, sent)) }) // what comes of it is not asked
-	before := uint64(0)
-	eventually(t, "the device's buffers are full", func() bool {
-		now := s.Status().Up
-		full := now == before && now > 0
-		before = now
-		return full
-	})
+	stuck(t, "the device's buffers are full", func() uint64 { return s.Status().Up })
 	s.command(manager.Command{Kind: manager.CommandClose, EntryID: "e1", Reason: manager.ReasonRevoked})
 	s.expectAudit("revoked", manager.AuditAccess, manager.AuditConnected, manager.AuditClosed)
 	if _, err := conn.Read(make([]byte, 1)); alertOf(err) != alertText(alertAccessDenied) {
@@ -181,13 +187,7 @@ func TestAlertWithoutRoom(t *testing.T) {
 	if _, err := conn.Read(make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
-	before := uint64(0)
-	eventually(t, "the client's buffers are full", func() bool {
-		now := s.Status().Down
-		full := now == before && now > 0
-		before = now
-		return full
-	})
+	stuck(t, "the client's buffers are full", func() uint64 { return s.Status().Down })
 	s.command(manager.Command{Kind: manager.CommandClose, EntryID: "e1", Reason: manager.ReasonRevoked})
 	s.expectAudit("revoked", manager.AuditAccess, manager.AuditConnected, manager.AuditClosed)
 	if _, err := io.Copy(io.Discard, conn); err == nil {
