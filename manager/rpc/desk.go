@@ -106,15 +106,24 @@ func (d *desk) ask(q *manager.ResolveRequest, trace string, deadline time.Time, 
 	}
 	*x = asked{id: id, q: *q, trace: trace, answer: answer, deadline: deadline}
 	d.open[id] = x
-	waits := true
-	if len(d.lines) > 0 {
-		d.putLocked(x)
-	} else {
-		waits = d.parkLocked(x)
+	if len(d.lines) == 0 {
+		waits := d.parkLocked(x)
+		d.mu.Unlock()
+		if !waits {
+			answer(manager.Route{}, away(errAway))
+		}
+		return id
+	}
+	l := d.putLocked(x)
+	var out []byte
+	if l.now != nil && l.open == 1 { // that one: there is nothing that it could go out with
+		out = l.takeLocked()
 	}
 	d.mu.Unlock()
-	if !waits {
-		answer(manager.Route{}, away(errAway))
+	if out != nil {
+		l.writeNow(out)
+	} else {
+		l.signal()
 	}
 	return id
 }
@@ -132,19 +141,17 @@ func askable(q *manager.ResolveRequest, trace string) error {
 	return nil
 }
 
-// putLocked asks x on one of the lines.
-func (d *desk) putLocked(x *asked) {
+// putLocked asks x on one of the lines, as soon as that writes.
+func (d *desk) putLocked(x *asked) *line {
 	d.turn++
 	l := d.lines[d.turn%uint(len(d.lines))]
 	x.at = l
-	idle := len(l.out) == 0
+	l.open++
 	l.out = appendQuestion(l.out, x.id, &x.q, x.trace)
-	if idle {
-		l.signal()
-	}
 	if !x.deadline.IsZero() {
 		d.enqueueLocked(&d.timed, x, x.deadline)
 	}
+	return l
 }
 
 // parkLocked has x wait for a manager; false if it may not, and is gone.
@@ -191,6 +198,7 @@ func (d *desk) withdraw(id uint64) bool {
 // answered takes an answer that came on a line. What nobody waits for is passed over.
 func (d *desk) answered(l *line, id uint64, r manager.Route, failure *manager.Error) {
 	d.mu.Lock()
+	l.open--
 	x := d.open[id]
 	if x == nil || x.at != l {
 		d.mu.Unlock()
@@ -228,7 +236,7 @@ func (d *desk) attach(lines []*line) {
 	d.lines, d.coming = lines, false
 	for x := d.parked.first(); x != nil; x = d.parked.first() {
 		d.parked.remove(x)
-		d.putLocked(x)
+		d.putLocked(x).signal()
 	}
 }
 

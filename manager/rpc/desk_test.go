@@ -43,7 +43,7 @@ func TestQuestionsWaitForTheirLine(t *testing.T) {
 				}
 				return
 			}
-			l := &line{desk: d, wake: make(chan struct{}, 1)}
+			l := newLine(nil, d)
 			d.attach([]*line{l})
 			d.despair() // too late for that
 			if len(l.out) == 0 || len(d.open) != 1 {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,15 +37,25 @@ const maxSpareBuffer = 256 << 10
 
 var errSilent = errors.New("the manager does not answer pings")
 
-// line is a relay's connection for questions. Whatever waits when one write has ended
-// goes out with the next.
+// line is a relay's connection for questions. Who asks on an idle one writes to it, which
+// spares the question a wait for another goroutine. Else run does: whatever waits when one
+// write has ended goes out with the next.
 type line struct {
 	conn  net.Conn
+	now   *atOnce // nil: only run writes
 	desk  *desk
 	wake  chan struct{} // capacity 1: out has something
 	heard atomic.Uint64 // reads
 
-	out []byte // frames to send; desk.mu guards it
+	// desk.mu guards:
+	out     []byte // frames to send
+	spare   []byte // for the next ones, while out is written
+	writing bool   // somebody is
+	open    int    // questions that the manager has not answered
+}
+
+func newLine(conn net.Conn, d *desk) *line {
+	return &line{conn: conn, now: newAtOnce(conn), desk: d, wake: make(chan struct{}, 1)}
 }
 
 // line connects for an attachment. ctx bounds that only.
@@ -91,7 +102,7 @@ func (e *endpoint) line(ctx context.Context, session string, d *desk) (_ *line, 
 	if r.Buffered() > 0 {
 		return nil, fmt.Errorf("%w: an answer before a question", errMessage)
 	}
-	return &line{conn: conn, desk: d, wake: make(chan struct{}, 1)}, nil
+	return newLine(conn, d), nil
 }
 
 // run carries questions and answers until ctx ends or the connection does, and returns
@@ -118,21 +129,46 @@ func (l *line) signal() {
 	}
 }
 
+// takeLocked returns what its caller has to write and then report to wrote; nothing
+// while somebody else writes.
+func (l *line) takeLocked() []byte {
+	if l.writing || len(l.out) == 0 {
+		return nil
+	}
+	out := l.out
+	l.out, l.spare, l.writing = l.spare[:0], nil, true
+	return out
+}
+
+// wrote ends a writing, of which n bytes have left.
+func (l *line) wrote(out []byte, n int) {
+	l.desk.mu.Lock()
+	l.writing = false
+	if n < len(out) {
+		l.out = slices.Concat(out[n:], l.out)
+	}
+	if cap(out) <= maxSpareBuffer {
+		l.spare = out
+	}
+	more := len(l.out) > 0
+	l.desk.mu.Unlock()
+	if more {
+		l.signal()
+	}
+}
+
+// writeNow writes what takeLocked returned, without waiting.
+func (l *line) writeNow(out []byte) {
+	n, err := l.now.Write(out)
+	l.wrote(out, n)
+	if err != nil {
+		l.end()
+	}
+}
+
+// write sends what those who ask do not.
 func (l *line) write(ctx context.Context) error {
-	var spare []byte
 	for {
-		l.desk.mu.Lock()
-		out := l.out
-		l.out = spare[:0]
-		l.desk.mu.Unlock()
-		if len(out) > 0 {
-			if _, err := l.conn.Write(out); err != nil {
-				return err
-			}
-		}
-		if spare = out; cap(spare) > maxSpareBuffer {
-			spare = nil
-		}
 		select {
 		case <-l.wake:
 		case <-ctx.Done():
@@ -140,6 +176,17 @@ func (l *line) write(ctx context.Context) error {
 		}
 		// Goroutines that can run may ask, too: one system call sends all their questions.
 		runtime.Gosched()
+		l.desk.mu.Lock()
+		out := l.takeLocked()
+		l.desk.mu.Unlock()
+		if len(out) == 0 {
+			continue
+		}
+		n, err := l.conn.Write(out)
+		l.wrote(out, n)
+		if err != nil {
+			return err
+		}
 	}
 }
 

@@ -24,7 +24,7 @@ type played struct {
 // lineTo runs a line of a desk over a pipe; ended gets what run returns.
 func lineTo(t *testing.T, d *desk) (p *played, ended <-chan error) {
 	ours, theirs := net.Pipe()
-	l := &line{conn: ours, desk: d, wake: make(chan struct{}, 1)}
+	l := newLine(ours, d)
 	d.attach([]*line{l})
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
@@ -267,7 +267,7 @@ func TestUnaskable(t *testing.T) {
 // waits.
 func TestManyQuestionsMove(t *testing.T) {
 	d := newDesk(true, time.Hour)
-	a, b := &line{desk: d, wake: make(chan struct{}, 1)}, &line{desk: d, wake: make(chan struct{}, 1)}
+	a, b := newLine(nil, d), newLine(nil, d)
 	d.attach([]*line{a})
 	begin := time.Now()
 	for i := range maxOpen {
