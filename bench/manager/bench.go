@@ -47,13 +47,14 @@ var (
 type measure struct {
 	name string
 	run  func(*bench, context.Context, time.Duration) (figures, error)
+	pace int // questions a second, if so many are asked however long the answers take
 	// metrics that say something of it
 	rate, latency bool
 }
 
 var measures = []measure{
-	{name: "resolve-1000", run: resolveAt(1000), latency: true},
-	{name: "resolve-10000", run: resolveAt(10_000), latency: true},
+	{name: "resolve-1000", pace: 1000, latency: true},
+	{name: "resolve-10000", pace: 10_000, latency: true},
 	{name: "resolve-max", run: (*bench).resolveMax, rate: true, latency: true},
 	{name: "create", run: (*bench).create, rate: true, latency: true},
 	{name: "login", run: (*bench).login, rate: true, latency: true},
@@ -67,6 +68,7 @@ type bench struct {
 	dir     string
 	config  store.Config
 	manager *process.Process
+	plain   *plain
 	fleet   *fleet
 	clients *clients
 	entries []known
@@ -147,6 +149,13 @@ func (b *bench) run(ctx context.Context, r *result.Report) (err error) {
 				continue
 			}
 			b.say("round %d of %d: %s", round+1, b.Rounds, m.name)
+			if m.pace > 0 {
+				f, err := b.plain.ask(ctx, m.pace, length)
+				if err != nil {
+					return fmt.Errorf("%s, %s: %w", m.name, plainTCP, err)
+				}
+				f.latencies(func(x result.Metric, v float64) { samples.Add(round, m.name, x, plainTCP, v) })
+			}
 			if err := b.one(ctx, m, length, r, func(x result.Metric, v float64) { add(m.name, x, v) }); err != nil {
 				return fmt.Errorf("%s: %w", m.name, err)
 			}
@@ -155,10 +164,11 @@ func (b *bench) run(ctx context.Context, r *result.Report) (err error) {
 			return err
 		}
 	}
-	r.Rows = samples.Rows([]string{b.Store}, "", "")
+	r.Rows = samples.Rows([]string{plainTCP, b.Store}, plainTCP, "")
 	r.Notes = append(r.Notes,
 		fmt.Sprintf("%d entries and %d subscribers in the store", b.size.entries, b.size.subscribers),
-		"the relays and clients that ask share the machine with the manager")
+		"the relays and clients that ask share the machine with the manager",
+		plainTCP+": messages as long as questions and answers, between two processes, with nothing to look up")
 	return nil
 }
 
@@ -168,7 +178,12 @@ func (b *bench) one(ctx context.Context, m measure, length time.Duration, r *res
 	if err != nil {
 		return err
 	}
-	f, err := m.run(b, ctx, length)
+	var f figures
+	if m.pace > 0 {
+		f, err = b.resolveAt(ctx, m.pace, length)
+	} else {
+		f, err = m.run(b, ctx, length)
+	}
 	if err != nil {
 		return err
 	}
@@ -186,11 +201,15 @@ func (b *bench) one(ctx context.Context, m measure, length time.Duration, r *res
 		add(rate, float64(f.done)/f.took.Seconds())
 	}
 	if m.latency {
-		add(p50, float64(f.latency.ValueAtQuantile(50)))
-		add(p99, float64(f.latency.ValueAtQuantile(99)))
+		f.latencies(add)
 	}
 	add(cpu, float64((after.CPU-before.CPU).Microseconds())/float64(f.done))
 	return nil
+}
+
+func (f *figures) latencies(add func(result.Metric, float64)) {
+	add(p50, float64(f.latency.ValueAtQuantile(50)))
+	add(p99, float64(f.latency.ValueAtQuantile(99)))
 }
 
 func (b *bench) memory(add func(float64)) error {

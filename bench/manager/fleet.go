@@ -153,6 +153,9 @@ func (b *bench) start(ctx context.Context) (err error) {
 			err = errors.Join(fmt.Errorf("%w; the manager's log: %s", err, b.manager.Tail()), b.stop())
 		}
 	}()
+	if b.plain, err = startPlain(ctx, b.dir); err != nil {
+		return err
+	}
 	if b.fleet, err = attach(ctx, rpc.ClientConfig{Manager: control.String(), Secret: secret}); err != nil {
 		return err
 	}
@@ -171,7 +174,11 @@ func (b *bench) stop() error {
 	if b.fleet != nil {
 		b.fleet.stop()
 	}
-	return b.manager.Stop()
+	err := b.manager.Stop()
+	if b.plain != nil {
+		err = errors.Join(err, b.plain.stop())
+	}
+	return err
 }
 
 // vacant returns a loopback address with a port that was free a moment ago.

@@ -95,41 +95,27 @@ func (b *bench) resolveMax(ctx context.Context, length time.Duration) (figures, 
 	})
 }
 
-// resolveAt returns a case that asks so many times a second, whether or not earlier
-// questions were answered, and as an outer relay does: without a goroutine that waits for
-// the answer.
-func resolveAt(rate int) func(*bench, context.Context, time.Duration) (figures, error) {
-	return func(b *bench, ctx context.Context, length time.Duration) (figures, error) {
-		return b.resolvePaced(ctx, rate, length)
-	}
-}
-
-func (b *bench) resolvePaced(ctx context.Context, rate int, length time.Duration) (figures, error) {
+// resolveAt asks so many times a second, whether or not earlier questions were answered,
+// and as an outer relay does: woken by a descriptor, as by a client's connection, and
+// without a goroutine that waits for the answer.
+func (b *bench) resolveAt(ctx context.Context, rate int, length time.Duration) (figures, error) {
 	t := newTally()
 	var wg sync.WaitGroup
-	tick := time.NewTicker(time.Second / time.Duration(rate))
-	defer tick.Stop()
 	begin := time.Now()
-	for i := 0; time.Since(begin) < length; {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			wg.Wait()
-			return t.f, ctx.Err()
-		}
-		for due := int(time.Since(begin) * time.Duration(rate) / time.Second); i < due; i++ {
-			relay, q := b.question(i)
-			wg.Add(1)
-			start := time.Now()
-			b.fleet.outer[relay].Ask(q, "", start.Add(answerTimeout), func(_ manager.Route, err error) {
-				t.note(1, time.Since(start), err)
-				wg.Done()
-			})
-		}
-	}
+	asked := 0
+	err := paced(ctx, rate, length, func() {
+		relay, q := b.question(asked)
+		asked++
+		wg.Add(1)
+		start := time.Now()
+		b.fleet.outer[relay].Ask(q, "", start.Add(answerTimeout), func(_ manager.Route, err error) {
+			t.note(1, time.Since(start), err)
+			wg.Done()
+		})
+	})
 	wg.Wait()
 	t.f.took = time.Since(begin)
-	return t.f, nil
+	return t.f, err
 }
 
 // create makes entries by REST, which are on disk and open at a relay when it answers.

@@ -21,7 +21,7 @@ import (
 // hidden commands beside it.
 func benchCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "bench", Short: "Measure, side by side with peers, in interleaved rounds"}
-	cmd.AddCommand(benchRelayCommand(), benchSoakCommand(), benchManagerCommand(), loadServerCommand(), loadClientCommand(), copyRelayCommand())
+	cmd.AddCommand(benchRelayCommand(), benchSoakCommand(), benchManagerCommand(), loadServerCommand(), plainPeerCommand(), loadClientCommand(), copyRelayCommand())
 	return cmd
 }
 

@@ -2,10 +2,12 @@ package main
 
 import (
 	"fmt"
+	"os"
 
 	"github.com/spf13/cobra"
 
 	"github.com/simreach/simreach/bench/manager"
+	"github.com/simreach/simreach/internal/node"
 )
 
 func benchManagerCommand() *cobra.Command {
@@ -29,5 +31,21 @@ func benchManagerCommand() *cobra.Command {
 	cmd.Flags().StringVar(&o.Store, "store", "sqlite", "sqlite, or postgres: a server of its own")
 	cmd.Flags().StringSliceVar(&o.Only, "only", nil, "only these cases")
 	out.flags(cmd)
+	return cmd
+}
+
+func plainPeerCommand() *cobra.Command {
+	var to string
+	var readyFD int
+	cmd := &cobra.Command{
+		Use: "plain-peer", Hidden: true, Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, cancel := node.UntilEOF(cmd.Context(), os.Stdin)
+			defer cancel()
+			return manager.ReplyPlainly(ctx, to, readyOn(readyFD))
+		},
+	}
+	cmd.Flags().StringVar(&to, "to", "", "where those wait to whom it replies")
+	cmd.Flags().IntVar(&readyFD, "ready-fd", 0, "write the line 'ready' to this file descriptor once it replies")
 	return cmd
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/simreach/simreach/bench/result"
@@ -29,6 +30,9 @@ func TestBenchManager(t *testing.T) {
 			t.Errorf("%s in %s is %v", row.Metric, row.Case, row.Median)
 		}
 		measured[row.Case+" "+row.Metric] = true
+		if strings.HasPrefix(row.Case, "resolve-1") && row.Metric == "p50" && row.RatioToBase == 0 {
+			t.Errorf("%s of %s is compared with nothing", row.Case, row.Variant)
+		}
 	}
 	for _, want := range []string{"resolve-1000 p99", "resolve-10000 p99", "resolve-max rate", "create rate", "login rate", "audit rate", "at rest RSS of the manager"} {
 		if !measured[want] {
