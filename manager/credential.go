@@ -31,10 +31,16 @@ type CredentialQuery struct {
 	Limit      int          // at most this many; 0: all
 }
 
+// CredentialLimits are how many credentials an operator may have.
+type CredentialLimits struct {
+	InForce, Revoked int
+	Forget           time.Time // those that were revoked earlier are removed
+}
+
 // CredentialStore is the part of Store about credentials.
 type CredentialStore interface {
-	// AddCredential adds c unless its operator has most of them: ErrTooMany.
-	AddCredential(ctx context.Context, c Credential, most int) error
+	// AddCredential adds c unless its operator has as many as it may: ErrTooMany.
+	AddCredential(ctx context.Context, c Credential, most CredentialLimits) error
 	// Credential returns one, of any operator. ErrNotFound.
 	Credential(ctx context.Context, id CredentialID) (Credential, error)
 	// Credentials lists what q selects.

@@ -14,11 +14,15 @@ import (
 )
 
 const (
-	// MaxCredentials is how many credentials an operator may have, revoked ones too.
-	MaxCredentials  = 1000
-	maxSerials      = 10000 // of one credential
-	maxCredentialIn = 32 << 10
-	maxName         = 128 // characters
+	// MaxCredentials is how many credentials an operator may have in force.
+	MaxCredentials = 1000
+	// maxRevokedCredentials is how many more may have been revoked in the last keepRevoked. After
+	// that no entry that needs one is left, and it may be forgotten.
+	maxRevokedCredentials = 9 * MaxCredentials
+	keepRevoked           = 24 * time.Hour
+	maxSerials            = 10000 // of one credential
+	maxCredentialIn       = 32 << 10
+	maxName               = 128 // characters
 	// maxCredentialsKnown bounds the cache, of all operators.
 	maxCredentialsKnown = 1000
 )
@@ -63,7 +67,7 @@ func (s *Service) RegisterCredential(ctx context.Context, op OperatorID, n NewCr
 		}
 	}
 	c := Credential{ID: CredentialID(newID(time.Now())), OperatorID: op, Name: n.Name, CA: ca.Raw, PublicKey: key, Created: now()}
-	err = s.store.AddCredential(ctx, c, MaxCredentials)
+	err = s.store.AddCredential(ctx, c, CredentialLimits{InForce: MaxCredentials, Revoked: maxRevokedCredentials, Forget: c.Created.Add(-keepRevoked)})
 	switch {
 	case errors.Is(err, ErrTooMany):
 		return Credential{}, NewError(CodeTooManyCredentials, MaxCredentials)

@@ -15,12 +15,19 @@ import (
 const credentialColumns = `id, operator_id, name, ca, public_key, created, revoked, serials`
 
 // AddCredential implements manager.CredentialStore.
-func (s *Store) AddCredential(ctx context.Context, c manager.Credential, most int) error {
+func (s *Store) AddCredential(ctx context.Context, c manager.Credential, most manager.CredentialLimits) error {
 	err := s.write(ctx, func(t *tx) error {
-		if err := t.room(most, `credentials WHERE operator_id = ?`, string(c.OperatorID)); err != nil {
+		_, err := t.exec(`DELETE FROM credentials WHERE operator_id = ? AND revoked > 0 AND revoked < ?`, string(c.OperatorID), most.Forget.UnixMilli())
+		if err != nil {
 			return err
 		}
-		_, err := t.exec(`INSERT INTO credentials (`+credentialColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+		if err := t.room(most.InForce, `credentials WHERE operator_id = ? AND revoked = 0`, string(c.OperatorID)); err != nil {
+			return err
+		}
+		if err := t.room(most.Revoked+1, `credentials WHERE operator_id = ? AND revoked > 0`, string(c.OperatorID)); err != nil {
+			return err
+		}
+		_, err = t.exec(`INSERT INTO credentials (`+credentialColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
 			string(c.ID), string(c.OperatorID), c.Name, base64.StdEncoding.EncodeToString(c.CA), base64.StdEncoding.EncodeToString(c.PublicKey),
 			c.Created.UnixMilli(), milliOrZero(c.Revoked), strings.Join(c.RevokedSerials, " "))
 		return err

@@ -176,7 +176,8 @@ func testContracts(t *testing.T, s manager.Store) {
 
 func testCredentials(t *testing.T, s manager.Store) {
 	want := manager.Credential{ID: "c1", OperatorID: op, Name: "ä", CA: []byte{0, 1, 255}, PublicKey: []byte{7}, Created: t0, RevokedSerials: []string{}}
-	if err := s.AddCredential(t.Context(), want, 9); err != nil {
+	most := manager.CredentialLimits{InForce: 2, Revoked: 1, Forget: t0}
+	if err := s.AddCredential(t.Context(), want, most); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := s.Credential(t.Context(), "c1"); err != nil || cmp.Diff(want, got) != "" {
@@ -202,7 +203,7 @@ func testCredentials(t *testing.T, s manager.Store) {
 	}
 	second := want
 	second.ID = "c2"
-	if err := s.AddCredential(t.Context(), second, 9); err != nil {
+	if err := s.AddCredential(t.Context(), second, most); err != nil {
 		t.Fatal(err)
 	}
 	if cs, err := s.Credentials(t.Context(), manager.CredentialQuery{OperatorID: op, After: "c1", Limit: 5}); err != nil || len(cs) != 1 || cmp.Diff(second, cs[0]) != "" {
@@ -210,5 +211,18 @@ func testCredentials(t *testing.T, s manager.Store) {
 	}
 	if cs, err := s.Credentials(t.Context(), manager.CredentialQuery{OperatorID: "OP0000000002"}); err != nil || len(cs) != 0 {
 		t.Errorf("another's list: %+v, %v", cs, err)
+	}
+	// Two are revoked, of which one may be: they count for nothing else, and go when
+	// their time has come.
+	third := manager.Credential{ID: "c3", OperatorID: op, CA: []byte{1}, PublicKey: []byte{7}, Created: t0}
+	if err := s.AddCredential(t.Context(), third, most); !errors.Is(err, manager.ErrTooMany) {
+		t.Errorf("with one more revoked than may be: %v", err)
+	}
+	most.Forget = want.Revoked.Add(time.Millisecond)
+	if err := s.AddCredential(t.Context(), third, most); err != nil {
+		t.Errorf("with nothing but what is forgotten: %v", err)
+	}
+	if cs, err := s.Credentials(t.Context(), manager.CredentialQuery{OperatorID: op}); err != nil || len(cs) != 1 || cs[0].ID != "c3" {
+		t.Errorf("%+v, %v; want c3 alone", cs, err)
 	}
 }

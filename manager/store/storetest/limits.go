@@ -38,7 +38,7 @@ func testLimits(t *testing.T, stores []manager.Store) {
 			return s.AddRole(ctx, manager.Role{OperatorID: op, ID: id, Permission: "{}", Created: t0, Updated: t0}, most)
 		}},
 		{"credentials", func(s manager.Store, id string) error {
-			return s.AddCredential(ctx, manager.Credential{ID: manager.CredentialID(id), OperatorID: op, Created: t0}, most)
+			return s.AddCredential(ctx, manager.Credential{ID: manager.CredentialID(id), OperatorID: op, Created: t0}, manager.CredentialLimits{InForce: most})
 		}},
 		{"groups", func(s manager.Store, id string) error {
 			return s.AddGroup(ctx, manager.Group{ID: manager.GroupID(id), OperatorID: op}, most)
