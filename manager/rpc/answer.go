@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"strings"
@@ -18,6 +19,8 @@ import (
 )
 
 const (
+	// maxLines bounds the connections for questions of one attachment.
+	maxLines = 64
 	// maxSlow bounds the questions of one connection that ask the store at one time;
 	// further ones wait unread.
 	maxSlow = 256
@@ -50,6 +53,12 @@ func (h handler) serveQuestions(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, e.Message(manager.English), status)
 		return
 	}
+	if !h.lines.begin(session) {
+		h.failed.Add(1)
+		http.Error(w, fmt.Sprintf("more than %d connections for questions", maxLines), http.StatusTooManyRequests)
+		return
+	}
+	defer h.lines.end(session)
 	conn, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		h.log.Error("connection for questions not taken over", "error", err)
@@ -65,6 +74,34 @@ func (h handler) serveQuestions(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a.run(r.Context())
+}
+
+// lines counts the connections for questions of each attachment. Its zero value works.
+type lines struct {
+	mu   sync.Mutex // guards open
+	open map[*manager.RelaySession]int
+}
+
+// begin counts one more; false: there are maxLines.
+func (l *lines) begin(s *manager.RelaySession) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open[s] >= maxLines {
+		return false
+	}
+	if l.open == nil {
+		l.open = map[*manager.RelaySession]int{}
+	}
+	l.open[s]++
+	return true
+}
+
+func (l *lines) end(s *manager.RelaySession) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open[s]--; l.open[s] == 0 {
+		delete(l.open, s)
+	}
 }
 
 // answers is the manager's end of a connection for questions.

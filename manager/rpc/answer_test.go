@@ -292,6 +292,34 @@ func TestQuestionsEndWithTheRelay(t *testing.T) {
 	}
 }
 
+// An attachment may have as many connections for questions as a relay may be configured
+// to use, and in the place of one that ended another.
+func TestConnectionsForQuestionsAreBounded(t *testing.T) {
+	m := startManager(t, openStore(t), "")
+	session := attachOuter(t, m)
+	open := func() (net.Conn, int) {
+		c := dial(t, m.addr)
+		resp, _ := upgrade(t, c, session.ID(), nil)
+		return c, resp.StatusCode
+	}
+	var last net.Conn
+	for i := range 64 {
+		c, status := open()
+		if status != http.StatusSwitchingProtocols {
+			t.Fatalf("connection %d: %d", i+1, status)
+		}
+		last = c
+	}
+	if _, status := open(); status != http.StatusTooManyRequests {
+		t.Errorf("one more: %d", status)
+	}
+	last.Close()
+	eventually(t, "another comes in", func() bool {
+		_, status := open()
+		return status == http.StatusSwitchingProtocols
+	})
+}
+
 // What a manager that stops was asking its store is asked at the next one.
 func TestSlowQuestionsFailOver(t *testing.T) {
 	shared := openStore(t)

@@ -86,8 +86,8 @@ func (c ClientConfig) Validate() error {
 		return errors.New("relay rpc: want 0 <= min_backoff <= max_backoff")
 	case c.FailoverWait < 0:
 		return errors.New("relay rpc: failover_wait must not be negative")
-	case c.ResolveStreams < 0 || c.ResolveStreams > 64:
-		return errors.New("relay rpc: resolve_streams must be from 0 to 64")
+	case c.ResolveStreams < 0 || c.ResolveStreams > maxLines:
+		return fmt.Errorf("relay rpc: resolve_streams must be from 0 to %d", maxLines)
 	}
 	return trust("relay rpc", c.Secret, c.TLS)
 }

@@ -53,6 +53,7 @@ type Server struct {
 	secret   [sha256.Size]byte
 	ready    chan struct{}
 	readers  sync.WaitGroup
+	lines    lines
 
 	refused  atomic.Uint64
 	resolved atomic.Uint64
