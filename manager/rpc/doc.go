@@ -10,11 +10,11 @@
 // inside the closed network.
 //
 // Questions about connections go over a connection of their own (line), which begins as
-// HTTP/1.1 on the same port and is then frames in both directions: whatever waits leaves
-// with one write, and all that one read brings is answered with one write, on the
-// reader's goroutine as long as no question needs the store. Client.Ask waits for
-// nothing; a client's desk keeps what was asked until it is answered, also across
-// managers.
+// HTTP/1.1 on the same port and is then frames in both directions: who asks on an idle one
+// writes to it, else whatever waits leaves with one write, and all that one read brings is
+// answered with one write, on the reader's goroutine as long as no question needs the
+// store. Client.Ask waits for nothing; a client's desk keeps what was asked until it is
+// answered, also across managers.
 //
 // Goroutines: Server.Run owns the HTTP server, the readers of every stream and those
 // that answer; Client.Run owns the attachment and its connections. The package knows
