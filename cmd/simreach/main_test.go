@@ -170,3 +170,24 @@ func TestHelp(t *testing.T) {
 		t.Errorf("the help changed; if that is meant, run 'go test ./cmd/simreach -run TestHelp -update' (-want +got):\n%s", d)
 	}
 }
+
+// TestUnknownCommands: a command that does not exist was not done, at any depth.
+func TestUnknownCommands(t *testing.T) {
+	for _, args := range []string{"nosuch", "access nosuch", "access credential nosuch 1", "relay nosuch", "bench nosuch"} {
+		cmd := rootCommand()
+		cmd.SetOut(io.Discard)
+		cmd.SetArgs(strings.Fields(args))
+		if err := cmd.Execute(); err == nil || !strings.Contains(err.Error(), `unknown command "nosuch"`) {
+			t.Errorf("simreach %s: %v; want a refusal that names what is unknown", args, err)
+		}
+	}
+	for _, args := range []string{"access", "access credential", "relay", "bench"} {
+		var out bytes.Buffer
+		cmd := rootCommand()
+		cmd.SetOut(&out)
+		cmd.SetArgs(strings.Fields(args))
+		if err := cmd.Execute(); err != nil || !strings.Contains(out.String(), "Available Commands:") {
+			t.Errorf("simreach %s: %v, %s; want the help", args, err, out.String())
+		}
+	}
+}

@@ -31,7 +31,22 @@ func rootCommand() *cobra.Command {
 	}
 	root.AddCommand(runCommand(), upCommand(), execCommand(), cleanCommand(), checkCommand(), benchCommand(), accessCommand(), relayCommand())
 	root.AddCommand(roleCommands()...)
+	for _, c := range root.Commands() {
+		refuseUnknown(c)
+	}
 	return root
+}
+
+// refuseUnknown makes a command that only has others below it refuse a name that none of
+// them has. Cobra would print the help and end with code 0, as if it had been done.
+func refuseUnknown(cmd *cobra.Command) {
+	for _, c := range cmd.Commands() {
+		refuseUnknown(c)
+	}
+	if cmd.HasSubCommands() && !cmd.Runnable() {
+		cmd.Args = cobra.NoArgs
+		cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	}
 }
 
 // backends returns the backends for a scenario, of which --backend says which.
