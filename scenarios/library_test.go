@@ -75,8 +75,8 @@ func TestConformanceTableTellsTheTruth(t *testing.T) {
 	}
 	for r, by := range claimed {
 		for _, m := range regexp.MustCompile("`([a-z0-9-]+)`").FindAllStringSubmatch(by, -1) {
-			if _, err := os.Stat("library/" + m[1] + ".yaml"); err == nil && !slices.Contains(covered[r], m[1]) {
-				t.Errorf("README says that %s shows %s, but the scenario does not say so", m[1], r)
+			if !slices.Contains(covered[r], m[1]) {
+				t.Errorf("README says that %s shows %s, but no scenario of that name says so", m[1], r)
 			}
 		}
 		tests := regexp.MustCompile("`(Test[A-Za-z0-9]+)`").FindAllStringSubmatch(by, -1)
