@@ -220,8 +220,24 @@ func kill(ns *netns.NS, pid int, deadline time.Time) error {
 	}
 }
 
+// isAlive reports whether somebody holds a run's lock.
+func isAlive(run string) (bool, error) {
+	f, err := os.Open(filepath.Join(stateDir, run+".lock"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("run %s: %w", run, err)
+	}
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return true, f.Close()
+	}
+	return false, errors.Join(err, f.Close())
+}
+
 // Enter returns the namespace of a node of a run. With run empty there must be
-// exactly one run that has the node.
+// exactly one run that has the node and is alive: what a crashed one left does not count.
 func Enter(run, node string) (*netns.NS, error) {
 	runs := []string{run}
 	if run == "" {
@@ -236,7 +252,16 @@ func Enter(run, node string) (*netns.NS, error) {
 		if err != nil {
 			return nil, err
 		}
-		if slices.Contains(names, nsName(r, node)) {
+		if !slices.Contains(names, nsName(r, node)) {
+			continue
+		}
+		counts := run != ""
+		if !counts {
+			if counts, err = isAlive(r); err != nil {
+				return nil, err
+			}
+		}
+		if counts {
 			found = append(found, r)
 		}
 	}

@@ -3,10 +3,12 @@ package netnsrun
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/simreach/simreach/netns"
@@ -92,5 +94,67 @@ func TestRootCleanTouchesOnlyDeadRuns(t *testing.T) {
 		if slices.Contains(names, name) != want {
 			t.Errorf("namespace %s: want it there: %v", name, want)
 		}
+	}
+}
+
+// TestRootEnterPassesOverDeadRuns: what a crashed run left is not a topology that is up, and
+// can still be named.
+func TestRootEnterPassesOverDeadRuns(t *testing.T) {
+	netnstest.Require(t)
+	node := fmt.Sprintf("enter%d", os.Getpid())
+	id := fmt.Sprintf("%05x", os.Getpid()&0xfffff)
+	dead, live := id+"b", id+"c"
+	create := func(run string) {
+		t.Helper()
+		ns, err := netns.Create(nsName(run, node))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := errors.Join(ns.Close(), netns.Remove(ns.Name())); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	enter := func(run string) string {
+		t.Helper()
+		ns, err := Enter(run, node)
+		if err != nil {
+			return err.Error()
+		}
+		defer ns.Close()
+		return ns.Name()
+	}
+	create(dead)
+	lock, err := lockRun(dead)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := lock.Close(); err != nil { // as when its holder dies
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.Remove(lock.Name()); err != nil && !errors.Is(err, fs.ErrNotExist) { // somebody may call clean
+			t.Error(err)
+		}
+	})
+	if got := enter(""); !strings.Contains(got, "no running topology") {
+		t.Errorf("only a dead run has the node: %s", got)
+	}
+	if got := enter(dead); got != nsName(dead, node) {
+		t.Errorf("the dead run by its name: %s", got)
+	}
+	create(live)
+	lock2, err := lockRun(live)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unlockRun(lock2); err != nil {
+			t.Error(err)
+		}
+	})
+	if got := enter(""); got != nsName(live, node) {
+		t.Errorf("a dead run and a live one: %s; want the live one", got)
 	}
 }
