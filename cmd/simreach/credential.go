@@ -77,7 +77,7 @@ func public(file string) (string, error) {
 func listCredentials(o *accessOptions) *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
-		Short: "List the credentials, revoked ones too",
+		Short: "List the credentials, those revoked in the last day too",
 		Args:  cobra.NoArgs,
 		RunE: o.runs(func(ctx context.Context, cmd *cobra.Command, _ []string) error {
 			return o.withSession(ctx, shortLogin, func(s *session) error {

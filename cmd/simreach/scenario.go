@@ -162,7 +162,7 @@ func runCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&backend, "backend", "auto", "auto, netns, inproc or all")
-	cmd.Flags().StringVar(&out, "out", "", "directory for results JSON, JUnit XML, a pcap per link and the logs")
+	cmd.Flags().StringVar(&out, "out", "", "directory for results JSON, JUnit XML, a pcap per link, traces and the logs")
 	cmd.Flags().StringVar(&level, "log-level", "warn", "debug, info, warn or error")
 	return cmd
 }
@@ -233,7 +233,7 @@ func upCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&backend, "backend", "auto", "auto, netns or inproc")
-	cmd.Flags().StringVar(&out, "out", "", "directory for a pcap per link and the logs")
+	cmd.Flags().StringVar(&out, "out", "", "directory for a pcap per link, traces and the logs")
 	cmd.Flags().StringVar(&level, "log-level", "warn", "debug, info, warn or error")
 	return cmd
 }
