@@ -39,10 +39,18 @@ func (Backend) Check(s *spec.Spec) error {
 	if s.Needs.Backend == "inproc" {
 		return errors.New("this scenario is for --backend inproc only")
 	}
+	// Some scenarios cannot run without namespaces, and inproc would send the user back here.
+	only := s.Needs.Backend == "netns" || len(s.External) > 0 || s.Captures()
 	if err := netns.Available(); err != nil {
+		if only {
+			return fmt.Errorf("needs root for network namespaces (%w): run it as root", err)
+		}
 		return fmt.Errorf("needs root for network namespaces (%w); without root use --backend inproc", err)
 	}
 	if _, err := os.Stat("/dev/net/tun"); err != nil {
+		if only {
+			return fmt.Errorf("needs /dev/net/tun (%w): load the module tun", err)
+		}
 		return fmt.Errorf("needs /dev/net/tun (%w); without it use --backend inproc", err)
 	}
 	for _, p := range s.Needs.Programs {
