@@ -8,12 +8,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
-	"os/signal"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -190,13 +187,7 @@ func (f *connectFlags) trust(c *connector) error {
 }
 
 func (c *connector) run(ctx context.Context) error {
-	// ssh ends its ProxyCommand with SIGHUP. A reader of the output that goes away must
-	// not end the program before the access is given back.
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP)
-	defer stop()
-	pipes := make(chan os.Signal, 1)
-	signal.Notify(pipes, syscall.SIGPIPE)
-	defer signal.Stop(pipes)
+	defer outliveReaders()() // the access is to be given back
 
 	listeners, err := c.open(ctx)
 	defer func() {

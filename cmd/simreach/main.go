@@ -20,10 +20,14 @@ func main() { os.Exit(run(os.Args[1:])) }
 const codeInterrupted = 130
 
 // run is main with its exit code as a value. Code 1 is a verdict (a scenario
-// failed), 2 is a usage or environment error. The first Ctrl-C or SIGTERM ends what
-// runs in order; a second one ends the program at once.
+// failed), 2 is a usage or environment error. The first Ctrl-C, SIGTERM or SIGHUP (the
+// terminal is gone) ends what runs in order; a second one ends the program at once.
 func run(args []string) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ends := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) { // as nohup has it
+		ends = append(ends, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), ends...)
 	defer stop()
 	context.AfterFunc(ctx, stop)
 	cmd := rootCommand()
@@ -40,4 +44,13 @@ func run(args []string) int {
 	}
 	fmt.Fprintln(os.Stderr, "simreach:", err)
 	return 2
+}
+
+// outliveReaders keeps a reader of the output that goes away, as in "| head -1", from
+// ending the program before it has removed what it made. The function returned undoes it.
+func outliveReaders() (undo func()) {
+	// Nobody reads the channel: it is enough that the signal is asked for.
+	pipes := make(chan os.Signal, 1)
+	signal.Notify(pipes, syscall.SIGPIPE)
+	return func() { signal.Stop(pipes) }
 }

@@ -5,10 +5,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -164,7 +167,7 @@ func interrupt(t *testing.T, backend string, start func(*exec.Cmd) error) {
 func TestInterruptedRun(t *testing.T) { interrupt(t, "inproc", (*exec.Cmd).Start) }
 
 func TestInterruptedUp(t *testing.T) {
-	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
+	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
 		t.Run(s.String(), func(t *testing.T) {
 			p := startProcess(t, (*exec.Cmd).Start, "up", "--backend", "inproc", "testdata/small.yaml")
 			text := strings.Join(p.await("Ctrl-C ends it"), "\n")
@@ -179,6 +182,55 @@ func TestInterruptedUp(t *testing.T) {
 			}
 			wantEmpty(t, p.tmp)
 		})
+	}
+}
+
+// TestUnreadOutput: nobody reads what a run prints, as after "| head -1". It goes on to
+// its verdict and removes what it made.
+func TestUnreadOutput(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	for file, want := range map[string]int{"small.yaml": 0, "fails.yaml": 1} {
+		tmp := t.TempDir()
+		c := command(t, "run", "--backend", "inproc", filepath.Join("testdata", file))
+		c.Env = append(c.Env, "TMPDIR="+tmp)
+		c.Stdout, c.Stderr = w, w
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		late := time.AfterFunc(patience, func() { _ = c.Process.Kill() })
+		err := c.Wait()
+		late.Stop()
+		if got := c.ProcessState.ExitCode(); got != want {
+			t.Errorf("%s: want exit code %d, got %d: %v", file, want, got, err)
+		}
+		wantEmpty(t, tmp)
+	}
+}
+
+// TestHangupIgnored: a program that was started by nohup outlives its terminal.
+func TestHangupIgnored(t *testing.T) {
+	signal.Ignore(syscall.SIGHUP)
+	defer signal.Reset(syscall.SIGHUP)
+	p := startProcess(t, (*exec.Cmd).Start, "up", "--backend", "inproc", "testdata/small.yaml")
+	p.await("Ctrl-C ends it")
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ignored := regexp.MustCompile(`(?m)^SigIgn:\s*[0-9a-f]*([0-9a-f])$`).FindSubmatch(text)
+	if ignored == nil || !strings.Contains("13579bdf", string(ignored[1])) {
+		t.Errorf("SIGHUP is not ignored any more: %s", text)
+	}
+	p.signal(os.Interrupt)
+	if code, rest := p.wait(); code != 0 || rest != "" {
+		t.Errorf("code %d, %s%s", code, rest, p.stderr.String())
 	}
 }
 

@@ -118,6 +118,7 @@ func runCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			defer outliveReaders()()
 			w := cmd.OutOrStdout()
 			o := scenarios.Options{Log: log, Progress: report.Progress{W: w, Terminal: isTerminal(w)}}
 			ran, passed := 0, 0
@@ -220,6 +221,7 @@ func upCommand() *cobra.Command {
 					return err
 				}
 			}
+			defer outliveReaders()()
 			w := cmd.OutOrStdout()
 			return scenarios.Up(cmd.Context(), s, bs[0], lab.Options{Log: log, Dir: out, HostAccess: true}, func(places []lab.Place) {
 				fmt.Fprintf(w, "%s is up on %s\n", s.Name, bs[0].Name())
