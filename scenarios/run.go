@@ -54,6 +54,9 @@ func Run(ctx context.Context, s *spec.Spec, b lab.Backend, o Options) (*report.R
 		if err := os.MkdirAll(o.Out, 0o755); err != nil {
 			return nil, fmt.Errorf("output directory: %w", err)
 		}
+		if err := report.Discard(o.Out); err != nil {
+			return nil, err
+		}
 	}
 	r := &report.Result{Scenario: s.Name, File: s.File, Backend: b.Name(), Covers: s.Covers, Started: time.Now()}
 	if o.Progress.W != nil {

@@ -250,6 +250,31 @@ func TestOutDirectory(t *testing.T) {
 	}
 }
 
+// TestEarlierVerdictIsGone: while a run is at work, and when it ends without a word, the
+// results of the run before do not pass for its own. What is not a verdict stays.
+func TestEarlierVerdictIsGone(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := scenarios.Run(t.Context(), scenario(t, threeSteps), &backend{}, scenarios.Options{Out: dir}); err != nil {
+		t.Fatal(err)
+	}
+	mine := filepath.Join(dir, "notes.txt")
+	if err := os.WriteFile(mine, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var during []string
+	b := &backend{kill: func(context.Context, string) error {
+		list, err := filepath.Glob(filepath.Join(dir, "*"))
+		during = list
+		return err
+	}}
+	if _, err := scenarios.Run(t.Context(), scenario(t, threeSteps), b, scenarios.Options{Out: dir}); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(during, []string{mine}) {
+		t.Errorf("during the second run there are %v, want %s alone", during, mine)
+	}
+}
+
 // TestUp registers every UE, whatever becomes of one, and keeps the topology until
 // it is told to stop.
 func TestUp(t *testing.T) {

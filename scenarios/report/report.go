@@ -5,8 +5,10 @@ package report
 import (
 	"encoding/json"
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -39,6 +41,23 @@ type Step struct {
 	NotRun   bool          `json:"not_run,omitempty"` // an earlier step failed
 }
 
+// The files that Write makes.
+const (
+	resultsFile = "results.json"
+	junitFile   = "junit.xml"
+)
+
+// Discard removes the verdict of an earlier run from dir, which must not pass for that
+// of a run that is killed before Write.
+func Discard(dir string) error {
+	for _, name := range []string{resultsFile, junitFile} {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("results of an earlier run: %w", err)
+		}
+	}
+	return nil
+}
+
 // Write puts results.json and junit.xml into dir.
 func Write(dir string, r *Result) error {
 	out := *r
@@ -49,14 +68,14 @@ func Write(dir string, r *Result) error {
 	if err != nil {
 		return fmt.Errorf("write results: %w", err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "results.json"), append(b, '\n'), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, resultsFile), append(b, '\n'), 0o644); err != nil {
 		return fmt.Errorf("write results: %w", err)
 	}
 	x, err := xml.MarshalIndent(junit(r), "", "  ")
 	if err != nil {
 		return fmt.Errorf("write JUnit report: %w", err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "junit.xml"), append([]byte(xml.Header), append(x, '\n')...), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, junitFile), append([]byte(xml.Header), append(x, '\n')...), 0o644); err != nil {
 		return fmt.Errorf("write JUnit report: %w", err)
 	}
 	return nil
