@@ -44,6 +44,9 @@ type Reader struct {
 	TooLong, NoAnchors string
 	// Noun is what the file is called in errors; empty means "file".
 	Noun string
+	// Beside names fields of the document that the caller has taken out of it before
+	// Decode: they are among those that an unknown field is told of.
+	Beside []string
 	// Secret keeps values out of errors: they may be keys.
 	Secret bool
 }
@@ -268,11 +271,13 @@ func checkInteger(n ast.Node, t reflect.Type, wrong func(want, fix string) error
 }
 
 func (r Reader) checkFields(m *ast.MappingNode, t reflect.Type) error {
+	known := append(fields(t), r.Beside...)
+	r.Beside = nil // of the document, not of what is in it
 	for _, kv := range m.Values {
 		key := KeyOf(kv)
 		f, ok := fieldOf(t, key)
 		if !ok {
-			return r.NodeError(kv.Key, fmt.Sprintf("unknown field %q", key), "there are "+strings.Join(fields(t), ", "))
+			return r.NodeError(kv.Key, fmt.Sprintf("unknown field %q", key), "there are "+strings.Join(known, ", "))
 		}
 		if err := r.checkNode(kv.Value, f.Type, key); err != nil {
 			return err

@@ -65,7 +65,8 @@ func Parse(name string, text []byte) (*Spec, error) {
 	if err := s.takeSteps(root); err != nil {
 		return nil, err
 	}
-	if err := decode(name, root, s, "see scenarios/README.md for the fields there are"); err != nil {
+	r.Fix, r.Beside = "see scenarios/README.md for the fields there are", []string{"steps"}
+	if err := r.Decode(root, s); err != nil {
 		return nil, err
 	}
 	s.fillDefaults()

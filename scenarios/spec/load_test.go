@@ -57,7 +57,7 @@ func TestWhatIsWrongIsToldWithItsPlace(t *testing.T) {
 		{"covers: [" + strings.Repeat("R1, ", 1<<14) + "]\n", "1:65540: the scenario is too long (use 'count' for many UEs, or make two scenarios of it)"},
 		{"covers: " + strings.Repeat("[", 33), "1:41: lists and mappings nest too deep (at most 32 levels)"},
 		{strings.Repeat("- ", 33), "1:65: lists and mappings nest too deep (at most 32 levels)"},
-		{strings.ReplaceAll(add("wrong: 3\n"), "\n", "\r\n"), `5:1: unknown field "wrong" (there are name, description, covers, needs, timeout, plmn, slices, dnns, security, boundary, policy, upfs, inner_relays, outer_relays, gnbs, ues, clients, external)`},
+		{strings.ReplaceAll(add("wrong: 3\n"), "\n", "\r\n"), `5:1: unknown field "wrong" (there are name, description, covers, needs, timeout, plmn, slices, dnns, security, boundary, policy, upfs, inner_relays, outer_relays, gnbs, ues, clients, external, steps)`},
 
 		// Types.
 		{add("ues: [{name: a, imsi: 001010000000001}]\n"), `5:23: imsi is not a text (put it in quotes: "001010000000001")`},
