@@ -118,6 +118,11 @@ func runCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if out != "" {
+				if err := oneNameEach(specs); err != nil {
+					return err
+				}
+			}
 			defer outliveReaders()()
 			w := cmd.OutOrStdout()
 			o := scenarios.Options{Log: log, Progress: report.Progress{W: w, Terminal: isTerminal(w)}}
@@ -166,6 +171,19 @@ func runCommand() *cobra.Command {
 	cmd.Flags().StringVar(&out, "out", "", "directory for results JSON, JUnit XML, a pcap per link, traces and the logs")
 	cmd.Flags().StringVar(&level, "log-level", "warn", "debug, info, warn or error")
 	return cmd
+}
+
+// oneNameEach wants scenarios that have a directory for results each, which is called
+// after their name.
+func oneNameEach(specs []*spec.Spec) error {
+	by := map[string]string{}
+	for _, s := range specs {
+		if first, taken := by[s.Name]; taken {
+			return fmt.Errorf("%s and %s are both called %q, and their results would be in one place: rename one, or run them with an --out each", first, s.File, s.Name)
+		}
+		by[s.Name] = s.File
+	}
+	return nil
 }
 
 func isTerminal(w any) bool {
