@@ -30,8 +30,12 @@ type Options struct {
 // Compile checks every step of s without running anything.
 func Compile(s *spec.Spec) ([]steps.Action, error) {
 	var out []steps.Action
+	var names steps.Names
 	for _, st := range s.Steps {
 		a, err := steps.Compile(s, st)
+		if err == nil {
+			err = names.Check(s, st)
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -78,7 +78,7 @@ func compileAccess(s *spec.Spec, st spec.Step) (Action, error) {
 			return nil, err
 		}
 	}
-	a.As = cmp.Or(a.As, a.UE, a.IMSI)
+	a.As = a.name()
 	if a.Endpoint != "" {
 		if len(targets) != 1 {
 			return nil, st.Errorf("name one UE", "an endpoint of %d UEs", len(targets))
@@ -123,6 +123,9 @@ func compileAccess(s *spec.Spec, st spec.Step) (Action, error) {
 		return nil
 	}, nil
 }
+
+// name is how later steps call the access.
+func (a accessArgs) name() string { return cmp.Or(a.As, a.UE, a.IMSI) }
 
 // adopt names an access that exists.
 func (a accessArgs) adopt(e *Env, ue string, imsi ident.IMSI) error {

@@ -35,9 +35,7 @@ func compileConnect(s *spec.Spec, st spec.Step) (Action, error) {
 	if err != nil {
 		return nil, err
 	}
-	if a.As == "" {
-		a.As = a.Access
-	}
+	a.As = a.name()
 	return func(ctx context.Context, e *Env) error {
 		c, err := e.dial(ctx, who, a.Access, a.TLS, a.Certificate)
 		if err != nil {
@@ -52,6 +50,9 @@ func compileConnect(s *spec.Spec, st spec.Step) (Action, error) {
 		return exchange(ctx, c, a.Send, a.Expect)
 	}, nil
 }
+
+// name is how later steps call the connection.
+func (a connectArgs) name() string { return cmp.Or(a.As, a.Access) }
 
 func (e *Env) dial(ctx context.Context, who, access string, secure bool, certificate string) (net.Conn, error) {
 	c, err := e.client(who)
