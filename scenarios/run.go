@@ -13,6 +13,7 @@ import (
 
 	"github.com/simreach/simreach/scenarios/lab"
 	"github.com/simreach/simreach/scenarios/report"
+	"github.com/simreach/simreach/scenarios/scratch"
 	"github.com/simreach/simreach/scenarios/spec"
 	"github.com/simreach/simreach/scenarios/steps"
 )
@@ -96,22 +97,22 @@ func passed(list []report.Step) bool {
 func run(ctx context.Context, s *spec.Spec, b lab.Backend, o Options, r *report.Result, actions []steps.Action) (err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.Timeout.Std(), fmt.Errorf("timeout of %s", s.Timeout.Std()))
 	defer cancel()
-	scratch, err := os.MkdirTemp("", "simreach-run-")
+	dir, err := scratch.New("run")
 	if err != nil {
 		return fmt.Errorf("scratch directory: %w", err)
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
+	defer func() { err = errors.Join(err, dir.Remove()) }()
 	if o.Progress.W != nil {
 		o.Progress.Running("starting the topology")
 	}
-	l, err := b.Start(ctx, s, lab.Options{Log: o.Log, Dir: o.Out, Scratch: scratch, Capture: s.Captures()})
+	l, err := b.Start(ctx, s, lab.Options{Log: o.Log, Dir: o.Out, Scratch: dir.Path, Capture: s.Captures()})
 	if err != nil {
 		if ctx.Err() != nil {
 			err = fmt.Errorf("%w (the run ended: %w)", err, context.Cause(ctx))
 		}
 		return fmt.Errorf("start the topology: %w", err)
 	}
-	env := steps.NewEnv(s, l, scratch)
+	env := steps.NewEnv(s, l, dir.Path)
 	defer func() {
 		if o.Progress.W != nil {
 			o.Progress.Running("tearing down")

@@ -166,6 +166,23 @@ func interrupt(t *testing.T, backend string, start func(*exec.Cmd) error) {
 
 func TestInterruptedRun(t *testing.T) { interrupt(t, "inproc", (*exec.Cmd).Start) }
 
+// TestCleanAfterCrash: what a topology in one process leaves when it is killed, clean
+// removes, but nothing of one that lives.
+func TestCleanAfterCrash(t *testing.T) {
+	p := startProcess(t, (*exec.Cmd).Start, "up", "--backend", "inproc", "testdata/small.yaml")
+	p.await("Ctrl-C ends it")
+	t.Setenv("TMPDIR", p.tmp)
+	if code, out, stderr := output(t, (*exec.Cmd).Start, nil, "clean"); code != 0 || strings.Contains(out, p.tmp) {
+		t.Errorf("clean beside a live one: code %d, %s%s", code, out, stderr)
+	}
+	p.signal(syscall.SIGKILL)
+	p.wait()
+	if code, out, stderr := output(t, (*exec.Cmd).Start, nil, "clean"); code != 0 || strings.Count(out, "removed "+p.tmp+"/simreach-") != 1 {
+		t.Errorf("clean: code %d, %s%s", code, out, stderr)
+	}
+	wantEmpty(t, p.tmp)
+}
+
 func TestInterruptedUp(t *testing.T) {
 	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
 		t.Run(s.String(), func(t *testing.T) {

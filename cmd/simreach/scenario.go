@@ -19,6 +19,7 @@ import (
 	"github.com/simreach/simreach/scenarios/lab"
 	"github.com/simreach/simreach/scenarios/netnsrun"
 	"github.com/simreach/simreach/scenarios/report"
+	"github.com/simreach/simreach/scenarios/scratch"
 	"github.com/simreach/simreach/scenarios/spec"
 )
 
@@ -290,13 +291,18 @@ func cleanCommand() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			removed, alive, err := netnsrun.Clean()
+			dirs, derr := scratch.Clean()
+			err = errors.Join(err, derr)
 			for _, r := range removed {
 				fmt.Fprintf(cmd.OutOrStdout(), "removed run %s\n", r)
+			}
+			for _, d := range dirs {
+				fmt.Fprintf(cmd.OutOrStdout(), "removed %s\n", d)
 			}
 			for _, r := range alive {
 				fmt.Fprintf(cmd.OutOrStdout(), "run %s is alive: left alone\n", r)
 			}
-			if len(removed)+len(alive) == 0 && err == nil {
+			if len(removed)+len(alive)+len(dirs) == 0 && err == nil {
 				fmt.Fprintln(cmd.OutOrStdout(), "nothing to remove")
 			}
 			return err

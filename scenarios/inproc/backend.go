@@ -19,6 +19,7 @@ import (
 
 	"github.com/simreach/simreach/scenarios/lab"
 	"github.com/simreach/simreach/scenarios/plan"
+	"github.com/simreach/simreach/scenarios/scratch"
 	"github.com/simreach/simreach/scenarios/spec"
 )
 
@@ -88,8 +89,9 @@ type topology struct {
 	log     *slog.Logger
 	secrets plan.Secrets
 	links   *links
-	store   string // directory of the manager's database and the CA's certificate
-	results string // directory of captures, traces and the log; empty: nothing is kept
+	scratch *scratch.Dir // of store
+	store   string       // directory of the manager's database and the CA's certificate
+	results string       // directory of captures, traces and the log; empty: nothing is kept
 	parts   parts
 	units   map[string]*unit
 	started []*unit
@@ -121,11 +123,12 @@ func newTopology(s *spec.Spec, o lab.Options) (*topology, error) {
 		return nil, errors.Join(err, t.closeLog())
 	}
 	t.links = ls
-	if t.store, err = os.MkdirTemp("", "simreach-manager-"); err != nil {
+	if t.scratch, err = scratch.New("manager"); err != nil {
 		return nil, errors.Join(fmt.Errorf("manager's database: %w", err), ls.close(), t.closeLog())
 	}
+	t.store = t.scratch.Path
 	if err := os.WriteFile(filepath.Join(t.store, lab.FileCA), t.Trust(), 0o644); err != nil {
-		return nil, errors.Join(fmt.Errorf("CA of the relays: %w", err), os.RemoveAll(t.store), ls.close(), t.closeLog())
+		return nil, errors.Join(fmt.Errorf("CA of the relays: %w", err), t.scratch.Remove(), ls.close(), t.closeLog())
 	}
 	rest := ls.host(s, "manager", plan.Public)
 	t.manager = plan.NewManagerClient(netip.AddrPortFrom(rest, plan.PortREST), t.secrets, client{rest})
@@ -156,9 +159,7 @@ func (t *topology) Close(ctx context.Context) error {
 		errs = append(errs, last.end(ctx))
 	}
 	t.started = nil
-	if t.store != "" {
-		errs = append(errs, os.RemoveAll(t.store))
-	}
+	errs = append(errs, t.scratch.Remove())
 	return errors.Join(append(errs, t.links.close(), t.closeLog())...)
 }
 
