@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/simreach/simreach/internal/program"
 	"github.com/simreach/simreach/netns"
@@ -134,6 +135,9 @@ func (r *running) start(ctx context.Context, binary string, o lab.Options) (err 
 			}
 		}
 	}
+	if n, most := len(r.socket()), len(syscall.RawSockaddrUnix{}.Path)-1; n > most {
+		return fmt.Errorf("the path of a socket in %s has %d bytes, and the kernel takes %d: set TMPDIR to a shorter one", r.dir, n, most)
+	}
 	r.topology.run = r.run
 	captures := o.Dir
 	if captures == "" && o.Capture {
@@ -142,7 +146,7 @@ func (r *running) start(ctx context.Context, binary string, o lab.Options) (err 
 	if err := r.topology.build(ctx, r.spec, captures, o.HostAccess); err != nil {
 		return err
 	}
-	r.control = controlClient(filepath.Join(r.dir, "ue.sock"))
+	r.control = controlClient(r.socket())
 	rest := netip.AddrPortFrom(plan.On(r.spec, "manager", plan.Public), plan.PortREST)
 	r.manager = plan.NewManagerClient(rest, r.secrets, client{r.topology.nodes["manager"], rest.Addr()})
 	for _, n := range plan.Nodes(r.spec) {
@@ -169,6 +173,9 @@ func (r *running) start(ctx context.Context, binary string, o lab.Options) (err 
 	}
 	return nil
 }
+
+// socket is where the UE process is told what to do.
+func (r *running) socket() string { return filepath.Join(r.dir, "ue.sock") }
 
 // Close implements lab.Lab.
 func (r *running) Close(ctx context.Context) error {

@@ -3,7 +3,6 @@ package netnsrun
 import (
 	"fmt"
 	"net/netip"
-	"path/filepath"
 	"strconv"
 
 	"github.com/simreach/simreach/internal/ident"
@@ -134,7 +133,7 @@ func (r *running) managerRole() (*node.Manager, error) {
 }
 
 func (r *running) ues() (*node.UE, error) {
-	c := &node.UE{Air: plan.On(r.spec, plan.UEs, plan.Air), Control: filepath.Join(r.dir, "ue.sock")}
+	c := &node.UE{Air: plan.On(r.spec, plan.UEs, plan.Air), Control: r.socket()}
 	for _, g := range r.spec.GNBs {
 		c.GNBs = append(c.GNBs, node.Link(g.Name, r.at(g.Name, plan.Air, plan.PortAir)))
 	}

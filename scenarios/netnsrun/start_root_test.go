@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -35,6 +36,28 @@ func nothingLeft(t *testing.T, run, dir string) {
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
 		t.Errorf("directories left: %v, %v", left, err)
 	}
+}
+
+// TestRootLongTemporaryDirectory: a path that is too long for a socket is named before
+// anything starts.
+func TestRootLongTemporaryDirectory(t *testing.T) {
+	netnstest.Require(t)
+	dir := filepath.Join(t.TempDir(), strings.Repeat("x", 100))
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("TMPDIR", dir)
+	r, err := newRunning(scenariotest.Library(t, "attach-and-connect", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.start(t.Context(), "/not/there", lab.Options{}); err == nil || !strings.HasSuffix(err.Error(), ": set TMPDIR to a shorter one") {
+		t.Errorf("got %v", err)
+	}
+	if err := r.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	nothingLeft(t, r.run, dir)
 }
 
 // TestRootStartThatFailsLeavesNothing, wherever it fails.
