@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/simreach/simreach/manager"
@@ -44,9 +43,32 @@ type manyServer struct {
 type carrier struct {
 	*conn
 
-	who     peer
-	gen     uint64
-	streams atomic.Int64
+	who peer
+	gen uint64
+
+	serving sync.Mutex // guards the rest
+	streams int        // that there have been
+	gone    bool       // the HTTP server has closed it
+}
+
+// newStream makes the connection of a stream; nil: the carrier is gone, of which the HTTP
+// server may call a handler yet, for a stream that came just before.
+func (cr *carrier) newStream(reset func()) (c *conn, full bool) {
+	cr.serving.Lock()
+	defer cr.serving.Unlock()
+	if cr.gone {
+		return nil, false
+	}
+	cr.streams++
+	return cr.relay.newConn(cr.port, cr.client, false, reset)
+}
+
+// close has no stream begin any more and returns how many there have been.
+func (cr *carrier) close() (streams int) {
+	cr.serving.Lock()
+	defer cr.serving.Unlock()
+	cr.gone = true
+	return cr.streams
 }
 
 type carrierKey struct{}
@@ -143,7 +165,7 @@ func (r *Relay) serveMany(ctx context.Context, c *conn, client relay.Conn, begin
 	}
 	o := &owned{Conn: client, carrier: cr}
 	o.over = sync.OnceFunc(func() {
-		if cr.streams.Load() == 0 {
+		if cr.close() == 0 {
 			record(denialOf(deny(manager.CauseBadRequest, errNoStream), c.ended()))
 		}
 		c.over()
@@ -194,18 +216,20 @@ func (r *Relay) enter(ctx context.Context, cr *carrier) error {
 
 // ServeHTTP serves one stream.
 func (m *manyServer) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	m.handlers.Add(1)
-	defer m.handlers.Done()
 	cr, ok := req.Context().Value(carrierKey{}).(*carrier)
 	if !ok {
 		http.Error(w, "", http.StatusInternalServerError)
 		return
 	}
-	cr.streams.Add(1)
 	r, begin := m.r, time.Now()
 	ctx, cancel := context.WithCancel(req.Context())
 	defer cancel()
-	c, full := r.newConn(cr.port, cr.client, false, cancel)
+	c, full := cr.newStream(cancel)
+	if c == nil {
+		return
+	}
+	m.handlers.Add(1) // of c, without whose end run is not told to end
+	defer m.handlers.Done()
 	ctx = r.begun(ctx, c, spanAccess, begin)
 	c.audit(manager.AuditAccess, begin, "", 0, 0)
 	s := newStream(w, req)
