@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -208,5 +209,77 @@ func half(t *testing.T, rnd *rand.Rand, dir string) {
 	e := appendEntry([]byte{0xc8, 0x01}, tagRecord, &r)
 	if _, err := f.Write(e[:1+rnd.IntN(len(e)-3)]); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A log of which an early part is damaged, as a crash of the machine may leave it, holds up
+// neither its own process nor another one: what can be read is handed over, the part is put
+// aside.
+func TestDamagedSegment(t *testing.T) {
+	const records = 40_000 // more than a segment
+	var data []byte
+	var ends []int
+	for range records {
+		r := record(manager.AuditConnected, connection())
+		data = appendEntry(data, tagRecord, &r)
+		ends = append(ends, len(data))
+	}
+	for name, damage := range map[string]func(path string, b []byte) error{
+		"empty": func(path string, _ []byte) error { return os.Truncate(path, 0) },
+		"short": func(path string, b []byte) error { return os.Truncate(path, int64(len(b)/2)) },
+		"rubbish": func(path string, b []byte) error {
+			copy(b[len(b)/2:], bytes.Repeat([]byte{0xff}, 4096))
+			return os.WriteFile(path, b, 0o600)
+		},
+		"zeros": func(path string, b []byte) error {
+			clear(b[len(b)/2:])
+			return os.WriteFile(path, b, 0o600)
+		},
+	} {
+		for _, slot := range []string{"0", "1"} { // one's own, another's
+			t.Run(name+slot, func(t *testing.T) {
+				dir := t.TempDir()
+				l, _, err := openLog(filepath.Join(dir, slot))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := l.append(data, ends); err != nil {
+					t.Fatal(err)
+				}
+				if err := l.close(); err != nil {
+					t.Fatal(err)
+				}
+				paths, err := segments(filepath.Join(dir, slot))
+				if err != nil || len(paths) < 2 {
+					t.Fatalf("segments %v, %v; want at least two", paths, err)
+				}
+				b, err := os.ReadFile(paths[0])
+				if err != nil {
+					t.Fatal(err)
+				}
+				second, err := firstIndex(paths[1])
+				if err != nil {
+					t.Fatal(err)
+				}
+				before, _ := whole(b[:len(b)/2], second)
+				if name == "empty" {
+					before = 0
+				}
+				if err := damage(paths[0], b); err != nil {
+					t.Fatal(err)
+				}
+				a := newArchive()
+				s, stop := start(t, Config{Dir: dir}, a)
+				want := int(before) + records - int(second-1)
+				a.await(t, want)
+				stop()
+				if st := s.Status(); len(a.records()) != want || st.Waiting != 0 || st.Damaged == 0 {
+					t.Errorf("%d records, status %+v; want %d, damaged ones counted and nothing waiting", len(a.records()), st, want)
+				}
+				if bad, err := filepath.Glob(filepath.Join(dir, slot+".bad-*")); err != nil || len(bad) != 1 {
+					t.Errorf("put aside: %v, %v", bad, err)
+				}
+			})
+		}
 	}
 }

@@ -4,8 +4,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -57,24 +59,49 @@ func openWAL(dir string) (*wal.Log, error) {
 	})
 }
 
-// lastSegment returns the file that entries are appended to; "" if there is none.
-func lastSegment(dir string) (string, error) {
+// segments returns the files that a log consists of, the one that entries are appended to
+// last.
+func segments(dir string) (paths []string, err error) {
 	files, err := os.ReadDir(dir) // sorted by name
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	last := ""
 	for _, f := range files {
-		if len(f.Name()) == 20 && !f.IsDir() {
-			last = filepath.Join(dir, f.Name())
+		if len(f.Name()) == segmentName && !f.IsDir() {
+			paths = append(paths, filepath.Join(dir, f.Name()))
 		}
 	}
-	return last, nil
+	return paths, nil
+}
+
+// segmentName is the length of a segment's name, which is the index of its first entry.
+const segmentName = 20
+
+// lastSegment returns the file that entries are appended to; "" if there is none.
+func lastSegment(dir string) (string, error) {
+	paths, err := segments(dir)
+	if err != nil || len(paths) == 0 {
+		return "", err
+	}
+	return paths[len(paths)-1], nil
+}
+
+// whole returns how many entries a segment begins with, at most limit, and their size. An
+// entry is a varint with its length, and its bytes.
+func whole(b []byte, limit uint64) (entries uint64, size int) {
+	for entries < limit {
+		n, used := binary.Uvarint(b[size:])
+		if used <= 0 || n > uint64(len(b)-size-used) {
+			break
+		}
+		size += used + int(n)
+		entries++
+	}
+	return entries, size
 }
 
 // cutTail removes an unfinished entry from the end of a log: a write of which the
-// kernel took a part when the process was killed, or the machine crashed. An entry is a
-// varint with its length, and its bytes.
+// kernel took a part when the process was killed, or the machine crashed.
 func cutTail(dir string) error {
 	path, err := lastSegment(dir)
 	if err != nil || path == "" {
@@ -84,15 +111,49 @@ func cutTail(dir string) error {
 	if err != nil {
 		return err
 	}
-	whole := 0
-	for {
-		n, used := binary.Uvarint(b[whole:])
-		if used <= 0 || n > uint64(len(b)-whole-used) {
+	_, size := whole(b, math.MaxUint64)
+	return os.Truncate(path, int64(size))
+}
+
+// mend makes the segments before the last, of which opening a log reads nothing, such that
+// each of their entries can be read: in one that is damaged, those from the damage on become
+// empty ones. What it was is put aside, as <dir>.bad-<index>-<time>.
+func mend(dir string) (aside []string, err error) {
+	paths, err := segments(dir)
+	if err != nil || len(paths) == 0 {
+		return nil, err
+	}
+	next, err := firstIndex(paths[len(paths)-1])
+	for _, path := range slices.Backward(paths[:len(paths)-1]) {
+		if err != nil {
 			break
 		}
-		whole += used + int(n)
+		end := next
+		if next, err = firstIndex(path); err != nil {
+			break
+		}
+		var b []byte
+		if b, err = os.ReadFile(path); err != nil {
+			break
+		}
+		n, size := whole(b, end-next)
+		if n == end-next && size == len(b) {
+			continue
+		}
+		bad := dir + ".bad-" + strconv.FormatUint(next, 10) + "-" + strconv.FormatInt(time.Now().UnixNano(), 10)
+		if err = os.Rename(path, bad); err == nil {
+			aside = append(aside, bad)
+			err = os.WriteFile(path, append(b[:size:size], make([]byte, end-next-n)...), 0o600) // an empty entry is a zero
+		}
 	}
-	return os.Truncate(path, int64(whole))
+	if err != nil {
+		return aside, fmt.Errorf("audit spool %s: %w", dir, err)
+	}
+	return aside, nil
+}
+
+func firstIndex(segment string) (uint64, error) {
+	return strconv.ParseUint(filepath.Base(segment), 10, 64)
 }
 
 // append writes entries, given by their ends in data, and returns the index of the

@@ -41,8 +41,20 @@ func (w *writer) open() error {
 	return nil
 }
 
+// mend makes a log readable that an earlier process left.
+func (w *writer) mend(dir string) error {
+	aside, err := mend(dir)
+	for _, path := range aside {
+		w.Spool.log.Error("a part of the audit log cannot be read; it was put aside", "path", path)
+	}
+	return err
+}
+
 // recover reads what an earlier process left in this slot and ends its connections.
 func (w *writer) recover() error {
+	if err := w.mend(w.slot.dir); err != nil {
+		return err
+	}
 	open, err := w.survey(w.log, func(n int64, count int64) {
 		w.pending.Add(n)
 		w.waiting.Add(count)
@@ -136,6 +148,9 @@ func (w *writer) takeOverSlot(other *slot) error {
 	}
 	if err != nil {
 		return err
+	}
+	if err := w.mend(other.dir); err != nil {
+		return errors.Join(err, l.close())
 	}
 	var batch []manager.AuditRecord
 	var full error
