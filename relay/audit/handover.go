@@ -21,7 +21,7 @@ func (w *writer) handOver(ctx context.Context, drained chan<- struct{}) {
 	warned := false
 	for {
 		begin := time.Now()
-		batch, last, size, recorded, err := w.batch(next)
+		batch, last, size, recorded, damaged, err := w.batch(next)
 		if err == nil && len(batch) > 0 {
 			err = w.give(ctx, batch)
 		}
@@ -46,6 +46,7 @@ func (w *writer) handOver(ctx context.Context, drained chan<- struct{}) {
 			warned, pause = false, minPause
 			next = last + 1
 			w.handed.Add(uint64(len(batch)))
+			w.damaged.Add(damaged)
 			w.pending.Add(-recorded)
 			w.waiting.Add(-int64(len(batch)))
 			w.acked.Store(last) // before ackBytes: see compact
@@ -76,13 +77,14 @@ func (w *writer) handOver(ctx context.Context, drained chan<- struct{}) {
 }
 
 // batch reads records from an index on. last is the index of the last entry that was
-// looked at, 0 if there is none; size is theirs, recorded that of records.
-func (w *writer) batch(from uint64) (batch []manager.AuditRecord, last uint64, size, recorded int64, err error) {
+// looked at, 0 if there is none; size is theirs, recorded that of records,
+// damaged the number of those that could not be read.
+func (w *writer) batch(from uint64) (batch []manager.AuditRecord, last uint64, size, recorded int64, damaged uint64, err error) {
 	err = w.current().read(from, func(index uint64, b []byte) bool {
 		t, r, err := parseEntry(b)
 		switch {
 		case err != nil:
-			w.damaged.Add(1)
+			damaged++
 		case t == tagRecord:
 			batch = append(batch, r)
 			recorded += int64(len(b))
@@ -91,7 +93,7 @@ func (w *writer) batch(from uint64) (batch []manager.AuditRecord, last uint64, s
 		last = index
 		return len(batch) < w.cfg.Batch && size < maxBatchBytes
 	})
-	return batch, last, size, recorded, err
+	return batch, last, size, recorded, damaged, err
 }
 
 func (w *writer) give(ctx context.Context, batch []manager.AuditRecord) error {

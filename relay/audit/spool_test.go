@@ -393,13 +393,19 @@ func TestDamagedEntriesArePassedOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := newArchive()
+	a.fail = func(n int) (before, after error) {
+		if n <= 3 {
+			before = errors.New("not now")
+		}
+		return before, nil
+	}
 	s, stop := start(t, Config{Dir: dir}, a)
 	if got := a.await(t, 1); got[0].ID != r.ID {
 		t.Errorf("record %+v", got)
 	}
 	stop()
-	if st := s.Status(); st.Damaged == 0 || st.Waiting != 0 {
-		t.Errorf("status %+v; want damaged entries counted and nothing waiting", st)
+	if st := s.Status(); st.Damaged != 2 || st.Waiting != 0 {
+		t.Errorf("status %+v; want each damaged entry counted once and nothing waiting", st)
 	}
 }
 

@@ -55,7 +55,7 @@ func (w *writer) recover() error {
 	if err := w.mend(w.slot.dir); err != nil {
 		return err
 	}
-	open, err := w.survey(w.log, func(n int64, count int64) {
+	open, _, err := w.survey(w.log, func(n int64, count int64) { // handing over counts what is damaged
 		w.pending.Add(n)
 		w.waiting.Add(count)
 	})
@@ -65,13 +65,14 @@ func (w *writer) recover() error {
 	return w.end(w.log, open)
 }
 
-// survey follows the records of a log and counts those that are to be handed over.
-func (w *writer) survey(l *entryLog, count func(bytes, records int64)) (connections, error) {
-	open := connections{}
-	err := l.read(0, func(index uint64, b []byte) bool {
+// survey follows the records of a log and counts those that are to be handed over; damaged
+// entries are not.
+func (w *writer) survey(l *entryLog, count func(bytes, records int64)) (open connections, damaged uint64, err error) {
+	open = connections{}
+	err = l.read(0, func(index uint64, b []byte) bool {
 		t, r, err := parseEntry(b)
 		if err != nil {
-			w.damaged.Add(1)
+			damaged++
 			return true
 		}
 		if t == tagRecord {
@@ -82,7 +83,7 @@ func (w *writer) survey(l *entryLog, count func(bytes, records int64)) (connecti
 		}
 		return true
 	})
-	return open, err
+	return open, damaged, err
 }
 
 // end writes the records that end the connections of a process that is gone. They are
@@ -168,8 +169,9 @@ func (w *writer) takeOverSlot(other *slot) error {
 		err = w.add(batch)
 	}
 	var open connections
+	var damaged uint64
 	if err == nil {
-		open, err = w.survey(l, func(int64, int64) {})
+		open, damaged, err = w.survey(l, func(int64, int64) {})
 	}
 	if err == nil {
 		err = w.end(l, open)
@@ -179,6 +181,7 @@ func (w *writer) takeOverSlot(other *slot) error {
 	}
 	err = errors.Join(err, l.close())
 	if err == nil {
+		w.damaged.Add(damaged)
 		err = os.RemoveAll(other.dir)
 	}
 	return err
