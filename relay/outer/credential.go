@@ -6,6 +6,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -179,17 +181,11 @@ func (cs *credentials) forget(id manager.CredentialID) {
 	delete(cs.known, id)
 }
 
-// forgetAll forgets and returns all.
-func (cs *credentials) forgetAll() []manager.CredentialID {
+func (cs *credentials) forgetAll() {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	cs.gen.Add(1)
-	ids := make([]manager.CredentialID, 0, len(cs.known))
-	for id := range cs.known {
-		ids = append(ids, id)
-	}
 	clear(cs.known)
-	return ids
 }
 
 // credential returns the one that c's entry asks for; nil if it asks for none.
@@ -283,6 +279,20 @@ func (r *Relay) recheckAll(life context.Context, cs []*conn) (unknown []*conn, e
 		cutAll(revoked, why)
 	}
 	return unknown, err
+}
+
+// inUse returns the credentials of entries that have connections: more than are remembered,
+// perhaps.
+func (r *Relay) inUse() []manager.CredentialID {
+	used := map[manager.CredentialID]bool{}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range r.entries {
+		if id := p.opening.CredentialID; id != "" && p.busy() {
+			used[id] = true
+		}
+	}
+	return slices.Collect(maps.Keys(used))
 }
 
 // withCredential lists the connections that a credential let in.

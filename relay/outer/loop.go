@@ -142,8 +142,8 @@ func (l *loop) apply(life context.Context, c manager.Command) {
 		l.unopened.keep(c.Openings, ack.Failures, time.Now())
 		l.log.Info("ports opened as the manager has them", "entries", len(c.Openings), "failures", len(ack.Failures))
 		// What changed while the relay was away was not told to it.
-		changed := l.credentials.forgetAll()
-		l.tasks.Go(func() { l.recheck(life, changed...) })
+		l.credentials.forgetAll()
+		l.tasks.Go(func() { l.recheck(life, l.inUse()...) })
 		l.review(life)
 		if !l.synced {
 			l.synced = true

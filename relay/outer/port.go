@@ -86,6 +86,13 @@ func (p *port) close(why error) {
 	p.end(why) // what fails of that must know why
 }
 
+// busy reports whether there are connections.
+func (p *port) busy() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.conns) > 0
+}
+
 // list returns the connections; carriers are those that carry others.
 func (p *port) list() (cs, carriers []*conn) {
 	p.mu.Lock()

@@ -210,20 +210,30 @@ func TestCredentialChangeCuts(t *testing.T) {
 	s.expectAudit("credential-revoked", manager.AuditAccess, manager.AuditDenied, manager.AuditClosed)
 }
 
-// What changed while the manager was away takes effect with the next snapshot.
+// What changed while the manager was away takes effect with the next snapshot, also of a
+// credential that is not remembered: there may be more than that, and what was asked when
+// another one changed is not.
 func TestSnapshotRechecksCredentials(t *testing.T) {
-	s := startTLS(t, nil)
-	a := s.open(withCredential)
-	conn, err := dialTLS(t, a, s.config(s.clients.issue("ecdsa", 1, nil)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.ctl.change(func(c *control) { delete(c.credentials, "cr1") })
-	o := opening("e1", a, time.Minute)
-	o.TLS, o.CredentialID = true, "cr1"
-	s.snapshot(o)
-	if _, err := conn.Read(make([]byte, 1)); alertOf(err) != alertText(alertAccessDenied) {
-		t.Errorf("after the snapshot: %v; want an alert", err)
+	for _, remembered := range []bool{true, false} {
+		s := startTLS(t, nil)
+		a := s.open(withCredential)
+		conn, err := dialTLS(t, a, s.config(s.clients.issue("ecdsa", 1, nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !remembered {
+			s.credentials.forget("cr1")
+		}
+		s.ctl.change(func(c *control) { delete(c.credentials, "cr1") })
+		o := opening("e1", a, time.Minute)
+		o.TLS, o.CredentialID = true, "cr1"
+		s.snapshot(o)
+		if err := conn.SetReadDeadline(time.Now().Add(maxLate())); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Read(make([]byte, 1)); alertOf(err) != alertText(alertAccessDenied) {
+			t.Errorf("after the snapshot, remembered %t: %v; want an alert", remembered, err)
+		}
 	}
 }
 
