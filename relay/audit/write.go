@@ -35,6 +35,7 @@ func (w *writer) open() error {
 	if err != nil {
 		return err
 	}
+	reserve(w.slot.dir)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.log = l
@@ -233,11 +234,12 @@ func (w *writer) run(ctx context.Context) {
 			w.write() // what came last; it stays for the next process
 			return
 		}
-		if !w.write() {
+		written := w.write()
+		w.compact(ctx.Err() != nil) // a full disk has room then
+		if !written {
 			retry.Reset(diskPause)
 			continue
 		}
-		w.compact(ctx.Err() != nil)
 		if ctx.Err() != nil && w.waiting.Load() == 0 {
 			return
 		}
@@ -317,11 +319,16 @@ func (w *writer) diskFailed(l *entryLog, err error) {
 	}
 }
 
-// compact removes what has been handed over, if that is much or the process ends.
+// compact removes what has been handed over, if that is much, the disk takes no more or the
+// process ends.
 // Connections that live on are written again first.
 func (w *writer) compact(ending bool) {
 	least := int64(compactBytes) + 512*int64(len(w.live))
-	if ending && w.waiting.Load() == 0 {
+	failing := w.failing.Load() // the disk may be full: there is room for no more than the living
+	if failing && w.acked.Load() < w.current().last {
+		return
+	}
+	if failing || ending && w.waiting.Load() == 0 {
 		least = 1
 	}
 	if w.ackBytes.Load() < least {
@@ -355,6 +362,10 @@ func (w *writer) compact(ending bool) {
 			w.diskFailed(l, err)
 			return
 		}
+	}
+	if failing {
+		_ = os.Remove(reserved(w.slot.dir)) // it may be gone
+		defer reserve(w.slot.dir)
 	}
 	if len(ends) > 0 {
 		first, err := l.append(data, ends)
