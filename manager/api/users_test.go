@@ -110,6 +110,31 @@ func TestUsers(t *testing.T) {
 	)
 }
 
+// A condition about what a path names holds in whatever form the path names it.
+func TestConditionsHoldInEveryForm(t *testing.T) {
+	s := start(t, true)
+	var m api.PortMapping
+	s.ask(t, "POST", "/v1/port_mappings", `{"destination":{"imsi":"`+imsi1+`","port":22}}`, 201, &m)
+	ann := operator1 + "/users/ann"
+	condition := fmt.Sprintf("pathVariable('imsi') == '%s' or pathVariable('ip_address') == '%s' and pathVariable('port') == '%d'", imsi1, m.IPAddress, m.Port)
+	s.steps(t, s.one.Credentials,
+		step{"POST", ann, "", 201, "="},
+		step{"POST", ann + "/password", `{"password":"password-1"}`, 201, "="},
+		step{"PUT", ann + "/permission", quoted("permission", `{"statements":[{"effect":"allow","api":"*"},{"effect":"deny","api":"*","condition":"`+condition+`"}]}`), 200, "="},
+	)
+	c, err := api.Client{URL: s.url, HTTP: s.client}.Login(t.Context(), api.AuthRequest{OperatorID: "OP0000000001", UserName: "ann", Password: "password-1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{imsi1, "imsi-" + imsi1, "%69msi-" + imsi1} {
+		s.steps(t, c.Credentials, step{"GET", "/v1/subscribers/" + path, "", 403, string(manager.CodeNotPermitted)})
+	}
+	for _, path := range []string{"%s/%d", "%s/0%d", "::ffff:%s/%d"} {
+		s.steps(t, c.Credentials, step{"DELETE", "/v1/port_mappings/" + fmt.Sprintf(path, m.IPAddress, m.Port), "", 403, string(manager.CodeNotPermitted)})
+	}
+	s.steps(t, s.one.Credentials, step{"GET", "/v1/port_mappings/subscribers/imsi-" + imsi1, "", 200, m.Endpoint})
+}
+
 // More roles than there may be are refused as the SORACOM API refuses a role: with 400.
 func TestTooManyRoles(t *testing.T) {
 	s := start(t, false)
