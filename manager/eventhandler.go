@@ -128,7 +128,7 @@ type PendingAction struct {
 func (s *Service) CreateHandler(ctx context.Context, op OperatorID, h EventHandler) (EventHandler, error) {
 	t := now()
 	h.ID, h.OperatorID, h.Created, h.Modified = HandlerID(randomUUID()), op, t, t
-	if err := s.checkHandler(ctx, h); err != nil {
+	if err := s.checkHandler(ctx, &h); err != nil {
 		return EventHandler{}, err
 	}
 	if err := s.store.AddHandler(ctx, h, MaxHandlers); err != nil {
@@ -150,7 +150,8 @@ func handlerError(h EventHandler, what string, err error) error {
 	return fault(what, err)
 }
 
-func (s *Service) checkHandler(ctx context.Context, h EventHandler) error {
+// checkHandler judges h, and writes an IMSI that is its target as SIMs have theirs.
+func (s *Service) checkHandler(ctx context.Context, h *EventHandler) error {
 	bad := func(why error) error { return NewError(CodeBadHandler, why) }
 	switch {
 	case h.Name == "":
@@ -183,6 +184,7 @@ func (s *Service) checkHandler(ctx context.Context, h EventHandler) error {
 		if err != nil {
 			return NewError(CodeBadIMSI)
 		}
+		h.Target = string(imsi)
 		_, err = s.owned(ctx, h.OperatorID, SIMRef{IMSI: imsi})
 		return err
 	case TargetSIM:
@@ -263,7 +265,7 @@ func (s *Service) PutHandler(ctx context.Context, op OperatorID, id HandlerID, h
 	if h.Kind == "" {
 		h.Kind, h.Target = old.Kind, old.Target
 	}
-	if err := s.checkHandler(ctx, h); err != nil {
+	if err := s.checkHandler(ctx, &h); err != nil {
 		return EventHandler{}, err
 	}
 	if err := s.store.PutHandler(ctx, h, MaxHandlers); err != nil {

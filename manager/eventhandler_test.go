@@ -134,6 +134,26 @@ func TestOtherRules(t *testing.T) {
 	}
 }
 
+// A handler watches the SIM that its target names, in whatever form of an IMSI.
+func TestHandlerOfPrefixedIMSI(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := startSIMs(t)
+		want := manager.EventHandler{Name: "h", Active: true, Kind: manager.TargetIMSI, Target: "imsi-" + imsi1, Rule: daily("1", "NEVER"), Actions: []manager.Typed{atOnce()}}
+		h, err := r.CreateHandler(t.Context(), op1, want)
+		if err == nil && h.Target == imsi1 {
+			h, err = r.PutHandler(t.Context(), op1, h.ID, want)
+		}
+		if err != nil || h.Target != imsi1 {
+			t.Errorf("target %q, %v; want %s", h.Target, err, imsi1)
+		}
+		r.attach(t, imsi1, "c1").use(t, 1)
+		pass(4 * time.Second)
+		if got := r.sim(t, imsi1).Status; got != manager.SIMSuspended {
+			t.Errorf("%s; want the rule to have fired", got)
+		}
+	})
+}
+
 func TestIgnoredHandler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := startSIMs(t)
