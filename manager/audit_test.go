@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -80,6 +81,26 @@ func TestAuditIsKeptOnce(t *testing.T) {
 			}
 			seen[r.ID] = true
 		}
+	}
+}
+
+// The records of a SIM are kept, however long its ID may be.
+func TestAuditOfALongSIMID(t *testing.T) {
+	cfg := config()
+	cfg.Subscribers[0].SIMID = strings.Repeat("8", manager.MaxSIMID)
+	m := start(t, cfg)
+	relay := attach(t, m.Service, outerRelay("outer1", manager.DefaultPorts()))
+	e, err := m.CreateEntry(t.Context(), op1, manager.CreateRequest{SIMID: cfg.Subscribers[0].SIMID, Port: 22, Ranges: []string{"0.0.0.0/0"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := accessRecords(e, "c1", time.Now(), manager.AuditConnected)
+	all[0].SIMID = e.SIMID
+	if refused, err := relay.AddAudit(t.Context(), all); err != nil || refused != 0 {
+		t.Errorf("%d refused, %v", refused, err)
+	}
+	if got := connections(auditOf(t, m.Service, manager.AuditQuery{})); len(got) != len(all) {
+		t.Errorf("%d records; want %d", len(got), len(all))
 	}
 }
 

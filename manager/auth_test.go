@@ -119,6 +119,7 @@ func TestConfigRefused(t *testing.T) {
 		{"key and hash", func(c *manager.Config) { c.Operators[0].AuthKeys[0].Key = "x" }},
 		{"IMSI", func(c *manager.Config) { c.Subscribers[0].IMSI = "1" }},
 		{"IMSI twice", func(c *manager.Config) { c.Subscribers[1].IMSI = imsi1 }},
+		{"SIM ID too long", func(c *manager.Config) { c.Subscribers[0].SIMID = strings.Repeat("8", manager.MaxSIMID+1) }},
 		{"SIM ID twice", func(c *manager.Config) { c.Subscribers[1].SIMID = sim1 }},
 		{"owner", func(c *manager.Config) { c.Subscribers[0].OperatorID = "OP0000000009" }},
 		{"UPF with two inner relays", func(c *manager.Config) { c.InnerRelays[1].UPFs = []string{"upf1"} }},

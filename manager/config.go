@@ -15,6 +15,9 @@ const MaxDuration = 8 * time.Hour
 // defaultHeartbeat is Config.Heartbeat's.
 const defaultHeartbeat = 2 * time.Second
 
+// MaxSIMID bounds the ID of a SIM, in bytes.
+const MaxSIMID = 64
+
 // MaxTicketLifetime is the longest a ticket may be valid.
 const MaxTicketLifetime = 30 * time.Second
 
@@ -166,6 +169,8 @@ func (c Config) Validate() error {
 			bad("subscriber: %w", err)
 		case imsis[imsi]:
 			bad("subscriber %s: listed twice", imsi)
+		case len(s.SIMID) > MaxSIMID:
+			bad("subscriber %s: its SIM ID is longer than %d bytes", imsi, MaxSIMID)
 		case s.SIMID != "" && sims[s.SIMID]:
 			bad("subscriber %s: SIM ID %s is another's", imsi, s.SIMID)
 		case s.OperatorID != "" && !owners[s.OperatorID]:

@@ -99,7 +99,7 @@ func (s *Service) maySpeak(ctx context.Context, relay RelayID, r AuditRecord) (b
 	if slices.ContainsFunc([]string{r.ID, r.ConnectionID, string(r.Cause), string(r.IMSI), r.SIMID, string(r.EntryID)}, unstorable) {
 		return false, nil
 	}
-	if r.ID == "" || len(r.ID) > 64 || r.ConnectionID == "" || len(r.ConnectionID) > 64 || len(r.Cause) > 64 || len(r.IMSI) > 15 || len(r.SIMID) > 32 {
+	if r.ID == "" || len(r.ID) > 64 || r.ConnectionID == "" || len(r.ConnectionID) > 64 || len(r.Cause) > 64 || len(r.IMSI) > 15 || len(r.SIMID) > MaxSIMID {
 		return false, nil
 	}
 	o, err := s.entryOwner(ctx, r.EntryID)

@@ -17,8 +17,8 @@ import (
 // simRef is the SIM that the path names.
 func (r *request) simRef() (manager.SIMRef, error) {
 	if id := r.PathValue("sim_id"); id != "" {
-		if len(id) > 64 {
-			return manager.SIMRef{}, manager.NewError(manager.CodeUnknownSIM, id[:64])
+		if len(id) > manager.MaxSIMID {
+			return manager.SIMRef{}, manager.NewError(manager.CodeUnknownSIM, id[:manager.MaxSIMID])
 		}
 		return manager.SIMRef{SIMID: id}, nil
 	}
