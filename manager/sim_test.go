@@ -301,6 +301,37 @@ func TestExpiry(t *testing.T) {
 	})
 }
 
+// A SIM that is protected from termination is not told to end itself. What was told
+// before it became protected stands.
+func TestExpiryOfProtectedSIM(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := startSIMs(t)
+		protect := func(on bool) {
+			if _, err := r.SetTerminationEnabled(t.Context(), op1, ref1, !on); err != nil {
+				t.Fatal(err)
+			}
+		}
+		end := func() error {
+			_, err := r.SetExpiry(t.Context(), op1, ref1, time.Now().Add(time.Minute), manager.ExpireTerminate)
+			return err
+		}
+		wantCode(t, end(), manager.CodeTerminationProtected, "protected")
+		pass(2 * time.Minute)
+		if s := r.sim(t, imsi1); s.Status != manager.SIMReady || !s.ExpiryTime.IsZero() {
+			t.Errorf("%s, expires %s; want it left as it was", s.Status, s.ExpiryTime)
+		}
+		protect(false)
+		if err := end(); err != nil {
+			t.Fatal(err)
+		}
+		protect(true)
+		pass(2 * time.Minute)
+		if s := r.sim(t, imsi1); s.Status != manager.SIMTerminated {
+			t.Errorf("%s; want terminated", s.Status)
+		}
+	})
+}
+
 func TestRegistration(t *testing.T) {
 	r := startSIMs(t, func(c *manager.Config) {
 		c.Subscribers = append(c.Subscribers, manager.SubscriberConfig{IMSI: "001010000000009", SIMID: "8949", SIM: manager.SIMSeed{RegistrationSecret: "s3cret"}})

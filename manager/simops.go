@@ -240,12 +240,18 @@ func (s *Service) UnsetIMEILock(ctx context.Context, op OperatorID, ref SIMRef) 
 	return s.changeSIM(ctx, op, ref, 0, func(sim *SIM) error { sim.Lock = nil; return nil })
 }
 
-// SetExpiry sets when a SIM expires and what happens then. Errors: as SIM, CodeBadExpiry.
+// SetExpiry sets when a SIM expires and what happens then. A SIM that is protected from
+// termination at this moment cannot be told to end itself; one that becomes protected
+// later ends all the same, as in the API that clients know. Errors: as SIM, CodeBadExpiry,
+// CodeTerminationProtected.
 func (s *Service) SetExpiry(ctx context.Context, op OperatorID, ref SIMRef, at time.Time, action ExpiryAction) (SIMResult, error) {
 	if !action.Valid() || at.UnixMilli() <= 0 || at.Year() > 9998 {
 		return SIMResult{}, NewError(CodeBadExpiry)
 	}
 	r, err := s.changeSIM(ctx, op, ref, 0, func(sim *SIM) error {
+		if action == ExpireTerminate && !sim.TerminationEnabled {
+			return NewError(CodeTerminationProtected)
+		}
 		sim.ExpiryTime, sim.ExpiryAction, sim.Expired = at.UTC().Truncate(time.Millisecond), action, false
 		return nil
 	})
