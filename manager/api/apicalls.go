@@ -23,6 +23,9 @@ type APICall struct {
 	StatusCode           int    `json:"statusCode"`
 }
 
+// callIDLength is the length of the ID of a call, a ULID, which is its page key.
+const callIDLength = 26
+
 // usualCalls is how many calls a page has unless more are asked for.
 const usualCalls = 100
 
@@ -38,6 +41,9 @@ func (h *handler) apiCalls(r *request) (int, any, error) {
 	if q.To, err = r.millis("to_epoch_ms"); err != nil {
 		return 0, nil, err
 	}
+	if err := pageByTime(&q); err != nil {
+		return 0, nil, err
+	}
 	calls, err := h.manager.APICalls(r.Context(), q)
 	if err != nil {
 		return 0, nil, err
@@ -51,6 +57,24 @@ func (h *handler) apiCalls(r *request) (int, any, error) {
 		}
 	}
 	return http.StatusOK, out, nil
+}
+
+// pageByTime understands the page key of the SORACOM API's description too, which is the
+// requestedTimeEpochMs of the last call: with it come the calls before that millisecond.
+// CodeBadPageKey.
+func pageByTime(q *manager.APICallQuery) error {
+	n, err := strconv.ParseInt(q.Before, 10, 64)
+	switch {
+	case q.Before == "" || len(q.Before) == callIDLength:
+		return nil
+	case err != nil || n < 0 || n > 1<<52:
+		return manager.NewError(manager.CodeBadPageKey)
+	}
+	if at := time.UnixMilli(n).UTC(); q.To.IsZero() || at.Before(q.To) {
+		q.To = at
+	}
+	q.Before = ""
+	return nil
 }
 
 // millis reads a time in milliseconds since 1970 from the query; absent: the zero time.

@@ -261,7 +261,21 @@ func TestAPIAuditLog(t *testing.T) {
 	if resp.Header.Get(api.HeaderNextKey) == "" {
 		t.Error("no next page")
 	}
+	oldest := all[len(all)-1]
+	byTime := fmt.Sprint("?last_evaluated_key=", all[0].RequestedTimeEpochMs)
+	for _, c := range list(byTime) {
+		if c.RequestedTimeEpochMs >= all[0].RequestedTimeEpochMs {
+			t.Errorf("%s: %+v; want what was before", byTime, c)
+		}
+	}
+	if got := list(fmt.Sprint("?last_evaluated_key=", oldest.RequestedTimeEpochMs+1)); len(got) == 0 || got[len(got)-1] != oldest {
+		t.Errorf("before the millisecond after the oldest: %+v; want it", got)
+	}
+	if got := list(fmt.Sprint("?last_evaluated_key=", oldest.RequestedTimeEpochMs)); len(got) != 0 {
+		t.Errorf("before the oldest: %+v", got)
+	}
 	s.steps(t, root,
+		step{"GET", "/v1/audit_logs/api?last_evaluated_key=x", "", 400, string(manager.CodeBadPageKey)},
 		step{"GET", "/v1/audit_logs/api?from_epoch_ms=x", "", 400, string(manager.CodeBadQuery)},
 		step{"GET", "/v1/audit_logs/api?limit=0", "", 400, string(manager.CodeBadLimit)},
 	)
