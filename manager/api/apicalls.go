@@ -41,6 +41,9 @@ func (h *handler) apiCalls(r *request) (int, any, error) {
 	if q.To, err = r.millis("to_epoch_ms"); err != nil {
 		return 0, nil, err
 	}
+	if !q.To.IsZero() {
+		q.To = q.To.Add(time.Millisecond) // APICallQuery has it exclusive
+	}
 	if err := pageByTime(&q); err != nil {
 		return 0, nil, err
 	}

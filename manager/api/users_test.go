@@ -262,6 +262,10 @@ func TestAPIAuditLog(t *testing.T) {
 		t.Error("no next page")
 	}
 	oldest := all[len(all)-1]
+	at := fmt.Sprintf("?from_epoch_ms=%[1]d&to_epoch_ms=%[1]d", oldest.RequestedTimeEpochMs)
+	if got := list(at); len(got) == 0 || got[len(got)-1] != oldest {
+		t.Errorf("%s: %+v; want what was then: both ends count, as in the other logs", at, got)
+	}
 	byTime := fmt.Sprint("?last_evaluated_key=", all[0].RequestedTimeEpochMs)
 	for _, c := range list(byTime) {
 		if c.RequestedTimeEpochMs >= all[0].RequestedTimeEpochMs {
