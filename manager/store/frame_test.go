@@ -63,6 +63,7 @@ func TestEngines(t *testing.T) {
 	t.Run("postgres", func(t *testing.T) {
 		server := pgtest.Start(t)
 		run(t, func(t *testing.T) Config { return Config{URL: server.Database(t)} }, true)
+		t.Run("the caller has gone", func(t *testing.T) { testCallerGone(t, open(t, Config{URL: server.Database(t)})) })
 		t.Run("the connection is lost", func(t *testing.T) { testListenerLost(t, server) })
 	})
 }
@@ -269,6 +270,25 @@ func TestSlowWatcher(t *testing.T) {
 	wg.Wait()
 	if got[1].Kind != manager.ChangeResync {
 		t.Errorf("after too many changes: %+v; want a resynchronisation", got[1])
+	}
+}
+
+// What ends with its caller's context fails with the context's error, also where the
+// transaction was rolled back before anybody looked at the context.
+func testCallerGone(t *testing.T, s *Store) {
+	ctx, cancel := context.WithCancel(t.Context())
+	err := s.view(ctx, func(tx *tx) error {
+		cancel()
+		for {
+			rows, err := tx.r.query(t.Context(), `SELECT 1`, nil)
+			if err != nil {
+				return nil // it is rolled back by now
+			}
+			rows.Close()
+		}
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("%v; want that the context ended", err)
 	}
 }
 

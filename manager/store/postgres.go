@@ -97,10 +97,13 @@ func (e *pgEngine) transact(ctx context.Context, o *sql.TxOptions, f func(runner
 		return lost(ctx, err)
 	}
 	defer t.Rollback() // does nothing after Commit
-	if err := f(pgRunner{e, t}); err != nil {
-		return err
+	if err = f(pgRunner{e, t}); err == nil {
+		err = t.Commit()
 	}
-	return t.Commit()
+	if errors.Is(err, sql.ErrTxDone) && ctx.Err() != nil { // it was rolled back when ctx ended
+		err = ctx.Err()
+	}
+	return err
 }
 
 type pgRunner struct {
