@@ -251,7 +251,7 @@ var codes = map[Code]codeText{
 	CodeMFANotRequested: {KindInvalid, "Multi-factor authentication has not been requested.", "多要素認証の登録が開始されていません。"},
 	CodeBadDescription:  {KindInvalid, "A description must have at most %d characters.", "説明は %d 文字以内で指定してください。"},
 	CodeTooManyAccounts: {KindInvalid, "There are already %d of them.", "既に上限の %d 個に達しています。"},
-	CodeNoPermission:    {KindNotFound, "The user has no permission of its own.", "ユーザーに直接設定された権限はありません。"},
+	CodeNoPermission:    {KindNotFound, "The operator has no default permissions.", "オペレーターにデフォルトの権限は設定されていません。"},
 	CodeNoTrustPolicy:   {KindInvalid, "The user has no trust policy.", "ユーザーに信頼ポリシーは設定されていません。"},
 	CodeRoleNotAttached: {KindNotFound, "The role %s is not attached to the user.", "ロール %s はユーザーに割り当てられていません。"},
 	CodeBadEmail:        {KindInvalid, "An email address is required.", "メールアドレスを指定してください。"},

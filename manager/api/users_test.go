@@ -65,7 +65,7 @@ func TestUsers(t *testing.T) {
 		step{"GET", ann + "/permission", "", 200, `={"permission":""}`},
 		step{"PUT", ann + "/permission", `{"permission":"{}"}`, 400, string(manager.CodeBadPermission)},
 		step{"PUT", ann + "/permission", quoted("permission", `{"statements":[{"effect":"allow","api":"PortMapping:list*"}]}`), 200, "="},
-		step{"GET", operator1 + "/users/default_permissions", "", 404, string(manager.CodeNoPermission)},
+		step{"GET", operator1 + "/users/default_permissions", "", 404, `={"code":"SAM0021","message":"The operator has no default permissions."}`},
 		step{"PUT", operator1 + "/users/default_permissions", quoted("permissions", `{"statements":[{"effect":"allow","api":"User:getUser","condition":"pathVariable('user_name') == samUserName"}]}`), 202, "="},
 		step{"GET", operator1 + "/users/default_permissions", "", 200, `samUserName`},
 		step{"GET", operator1 + "/roles", "", 200, "=[]"},
