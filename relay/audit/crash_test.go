@@ -283,3 +283,61 @@ func TestDamagedSegment(t *testing.T) {
 		}
 	}
 }
+
+// A wrong length in the last segment makes all behind it unreadable: that is kept beside,
+// and told of, unlike an entry that is just not finished.
+func TestDamagedEnd(t *testing.T) {
+	const records, good = 100, 10
+	for name, cut := range map[string]bool{"a wrong length": false, "an unfinished entry": true} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			l, _, err := openLog(filepath.Join(dir, "0"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var data []byte
+			var ends []int
+			for range records {
+				r := record(manager.AuditConnected, connection())
+				data = appendEntry(data, tagRecord, &r)
+				ends = append(ends, len(data))
+			}
+			if _, err := l.append(data, ends); err != nil {
+				t.Fatal(err)
+			}
+			if err := l.close(); err != nil {
+				t.Fatal(err)
+			}
+			path, err := lastSegment(filepath.Join(dir, "0"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, aside := records-1, 0
+			if cut {
+				b = b[:len(b)-1]
+			} else {
+				want, aside = good, 1
+				_, at := whole(b, good)
+				b[at], b[at+1] = 0xff, 0x7f
+			}
+			if err := os.WriteFile(path, b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			a := newArchive()
+			s, stop := start(t, Config{Dir: dir}, a)
+			a.await(t, want)
+			stop()
+			if st := s.Status(); len(a.records()) != want || st.Waiting != 0 {
+				t.Errorf("%d records, status %+v; want %d and nothing waiting", len(a.records()), st, want)
+			}
+			bad, err := filepath.Glob(filepath.Join(dir, "0.bad-tail-*"))
+			if err != nil || len(bad) != aside {
+				t.Errorf("put aside: %v, %v; want %d", bad, err, aside)
+			}
+		})
+	}
+}

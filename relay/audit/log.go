@@ -28,12 +28,12 @@ type entryLog struct {
 }
 
 // openLog opens a log, or begins one. What a process that was killed left unfinished at
-// its end is cut off. A log that cannot be read at all is put aside, as <dir>.bad-<time>,
-// and aside is its new name.
+// its end is cut off. More than that is put aside, as <dir>.bad-tail-<time>, and a log that
+// cannot be read at all as <dir>.bad-<time>: aside is the name.
 func openLog(dir string) (l *entryLog, aside string, err error) {
 	w, err := openWAL(dir)
 	if errors.Is(err, wal.ErrCorrupt) {
-		if err = cutTail(dir); err == nil {
+		if aside, err = cutTail(dir); err == nil {
 			w, err = openWAL(dir)
 		}
 	}
@@ -116,19 +116,29 @@ func whole(b []byte, limit uint64) (entries uint64, size int) {
 	return entries, size
 }
 
+// unfinished bounds what is left of an entry that was not written to its end.
+const unfinished = 4 << 10
+
 // cutTail removes an unfinished entry from the end of a log: a write of which the
-// kernel took a part when the process was killed, or the machine crashed.
-func cutTail(dir string) error {
+// kernel took a part when the process was killed, or the machine crashed. If it is more,
+// there is damage with entries behind it: that is put aside, in a file of this name.
+func cutTail(dir string) (aside string, err error) {
 	path, err := lastSegment(dir)
 	if err != nil || path == "" {
-		return err
+		return "", err
 	}
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return err
+		return "", err
 	}
 	_, size := whole(b, math.MaxUint64)
-	return os.Truncate(path, int64(size))
+	if len(b)-size > unfinished {
+		aside = dir + ".bad-tail-" + strconv.FormatInt(time.Now().UnixNano(), 10)
+		if err := os.WriteFile(aside, b[size:], 0o600); err != nil {
+			return "", err
+		}
+	}
+	return aside, os.Truncate(path, int64(size))
 }
 
 // mend makes the segments before the last, of which opening a log reads nothing, such that

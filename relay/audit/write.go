@@ -30,7 +30,7 @@ func (w *writer) current() *entryLog {
 func (w *writer) open() error {
 	l, aside, err := openLog(w.slot.dir)
 	if aside != "" {
-		w.Spool.log.Error("audit log cannot be read; it was put aside", "path", aside)
+		w.Spool.log.Error("what cannot be read of the audit log was put aside", "path", aside)
 	}
 	if err != nil {
 		return err
@@ -46,7 +46,7 @@ func (w *writer) open() error {
 func (w *writer) mend(dir string) error {
 	aside, err := mend(dir)
 	for _, path := range aside {
-		w.Spool.log.Error("a part of the audit log cannot be read; it was put aside", "path", path)
+		w.Spool.log.Error("what cannot be read of the audit log was put aside", "path", path)
 	}
 	return err
 }
@@ -146,7 +146,7 @@ func (w *writer) takeOver() error {
 func (w *writer) takeOverSlot(other *slot) error {
 	l, aside, err := openLog(other.dir)
 	if aside != "" {
-		w.Spool.log.Error("audit log cannot be read; it was put aside", "path", aside)
+		w.Spool.log.Error("what cannot be read of the audit log was put aside", "path", aside)
 	}
 	if err != nil {
 		return err
