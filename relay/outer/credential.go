@@ -116,12 +116,15 @@ func (cs *credentials) get(ctx context.Context, id manager.CredentialID, s *tlsS
 			f = &flight{over: make(chan struct{})}
 			cs.flights[key] = f
 			cs.mu.Unlock()
-			f.c, f.err = cs.ask(ctx, key, s)
+			c, err := cs.ask(ctx, key, s)
+			if f.c, f.err = c, err; err != nil && ctx.Err() != nil {
+				f.err = errAskerGone // or out of time, which others need not be
+			}
 			cs.mu.Lock()
 			delete(cs.flights, key)
 			cs.mu.Unlock()
 			close(f.over)
-			return f.c, gen, f.err
+			return c, gen, err
 		}
 		cs.mu.Unlock()
 		select {
@@ -138,9 +141,6 @@ func (cs *credentials) get(ctx context.Context, id manager.CredentialID, s *tlsS
 // ask asks the manager.
 func (cs *credentials) ask(ctx context.Context, key flightKey, s *tlsServer) (*credential, error) {
 	m, err := cs.resolver.Credential(ctx, key.id)
-	if err != nil && errors.Is(ctx.Err(), context.Canceled) {
-		return nil, errAskerGone
-	}
 	if err != nil {
 		return nil, fmt.Errorf("credential %s: %w", key.id, err)
 	}
