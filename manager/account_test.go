@@ -266,6 +266,8 @@ func TestMFA(t *testing.T) {
 		_, err = r.Authenticate(ctx, manager.Login{OperatorID: op1, UserName: "ann", Password: "password-1", OTP: code()})
 		must(t, err)
 		must(t, r.RevokeMFA(ctx, ann, nil))
+		enrol(t, r, ann) // with another secret, of which no code was taken yet
+		must(t, r.RevokeMFA(ctx, ann, nil))
 		r.loggedIn(t, ann)
 	})
 }

@@ -32,7 +32,7 @@ func (s *Service) EnrolMFA(ctx context.Context, p Principal) (uri string, err er
 		if err != nil {
 			return err
 		}
-		a.MFA = MFA{Status: MFAUnconfirmed, Secret: key.Secret(), Step: a.MFA.Step}
+		a.MFA = MFA{Status: MFAUnconfirmed, Secret: key.Secret()}
 		uri = key.URL()
 		return nil
 	})
@@ -109,7 +109,7 @@ func (s *Service) RevokeMFA(ctx context.Context, p Principal, password *string) 
 		if a.MFA.Status == "" || a.MFA.Status == MFAInactive {
 			return NewError(CodeMFANotRequested)
 		}
-		a.MFA = MFA{Step: a.MFA.Step}
+		a.MFA = MFA{}
 		return nil
 	})
 }

@@ -211,7 +211,7 @@ func (s *Service) DeletePassword(ctx context.Context, p Principal) error {
 		if a.Password == "" {
 			return NewError(CodeNoPassword)
 		}
-		a.Password, a.MFA = "", MFA{Step: a.MFA.Step}
+		a.Password, a.MFA = "", MFA{}
 		return nil
 	})
 }
