@@ -38,6 +38,23 @@ func nothingLeft(t *testing.T, run, dir string) {
 	}
 }
 
+// temporary makes the temporary directory one of the test's own. Its path is short enough
+// for sockets below it, as that of TempDir need not be.
+func temporary(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "simreach-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Setenv("TMPDIR", dir)
+	return dir
+}
+
 // TestRootLongTemporaryDirectory: a path that is too long for a socket is named before
 // anything starts.
 func TestRootLongTemporaryDirectory(t *testing.T) {
@@ -84,8 +101,7 @@ func TestRootStartThatFailsLeavesNothing(t *testing.T) {
 		"cancelled later":     {binary: binary, after: 250 * time.Millisecond, want: context.DeadlineExceeded},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			t.Setenv("TMPDIR", dir)
+			dir := temporary(t)
 			ctx := t.Context()
 			if c.after > 0 {
 				var cancel context.CancelFunc
