@@ -18,7 +18,7 @@ import (
 // Options are those of the command.
 type Options struct {
 	Rounds int    // at least 1
-	Quick  bool   // short measurements with a tenth of the data, to see that everything works
+	Quick  bool   // short measurements with a fiftieth of the data, to see that everything works
 	Store  string // store.SQLite or store.Postgres: a server of its own. Empty: SQLite
 	// Only measures these cases (resolve-1000, resolve-10000, resolve-max, create, login, audit).
 	// Empty: all. Memory is always measured.
@@ -40,7 +40,7 @@ type size struct{ entries, subscribers int }
 
 var (
 	full  = size{50_000, 100_000}
-	small = size{5_000, 10_000}
+	small = size{1_000, 2_000}
 )
 
 // measure is one case.

@@ -27,7 +27,7 @@ func benchManagerCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().IntVar(&o.Rounds, "rounds", 5, "rounds")
-	cmd.Flags().BoolVar(&o.Quick, "quick", false, "short measurements with a tenth of the data: to see that it works, not to compare")
+	cmd.Flags().BoolVar(&o.Quick, "quick", false, "short measurements with a fiftieth of the data: to see that it works, not to compare")
 	cmd.Flags().StringVar(&o.Store, "store", "sqlite", "sqlite, or postgres: a server of its own")
 	cmd.Flags().StringSliceVar(&o.Only, "only", nil, "only these cases")
 	out.flags(cmd)

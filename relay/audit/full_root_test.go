@@ -19,7 +19,7 @@ func TestRootFullDiskGetsRoom(t *testing.T) {
 		testenv.Require(t, "netns", errors.New("root, to mount a small disk"))
 	}
 	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=12m"); err != nil {
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=6m"); err != nil {
 		t.Fatal(err)
 	}
 	defer func() {
@@ -39,7 +39,7 @@ func TestRootFullDiskGetsRoom(t *testing.T) {
 	n := 1
 	s.Record(record(manager.AuditAccess, connection()))
 	testenv.Eventually(t, "the disk is full", func() bool {
-		for range 1000 {
+		for range 100 {
 			c := connection()
 			for _, kind := range []manager.AuditType{manager.AuditAccess, manager.AuditConnected, manager.AuditClosed} {
 				s.Record(record(kind, c))

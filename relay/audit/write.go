@@ -320,8 +320,7 @@ func (w *writer) diskFailed(l *entryLog, err error) {
 }
 
 // compact removes what has been handed over, if that is much, the disk takes no more or the
-// process ends.
-// Connections that live on are written again first.
+// process ends. Connections that live on are written again first.
 func (w *writer) compact(ending bool) {
 	least := int64(compactBytes) + 512*int64(len(w.live))
 	failing := w.failing.Load() // the disk may be full: there is room for no more than the living
