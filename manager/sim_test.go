@@ -437,3 +437,44 @@ func TestRegistrationSecretsAreNotGuessed(t *testing.T) {
 		}
 	})
 }
+
+// tardy is a Store that has read a SIM before a time of a port mapping was stored, and says
+// so after.
+type tardy struct {
+	manager.Store
+	stored chan struct{}
+}
+
+func (s tardy) NotePortMappings(ctx context.Context, at map[ident.IMSI]time.Time) error {
+	defer close(s.stored)
+	return s.Store.NotePortMappings(ctx, at)
+}
+
+func (s tardy) SIMByIMSI(ctx context.Context, imsi ident.IMSI) (manager.SIM, error) {
+	sim, err := s.Store.SIMByIMSI(ctx, imsi)
+	if sim.PortMapped.IsZero() {
+		select {
+		case <-s.stored:
+			synctest.Wait() // and is no longer on its way there
+		case <-time.After(time.Minute): // it is not on its way
+		}
+	}
+	return sim, err
+}
+
+// A time that is stored while a SIM is read is told all the same.
+func TestPortMappingTimeOnItsWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st, err := store.Open(t.Context(), store.Config{Path: ":memory:"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer st.Close()
+		m := startWith(t, config(), st, manager.Deps{Store: tardy{st, make(chan struct{})}, Directory: &places{}})
+		attach(t, m.Service, outerRelay("outer1", manager.DefaultPorts()))
+		e := create(t, m.Service)
+		if got, err := m.SIM(t.Context(), op1, ref1); err != nil || !got.PortMapped.Equal(e.Created) {
+			t.Errorf("last port mapping at %v, %v; want %v", got.PortMapped, err, e.Created)
+		}
+	})
+}

@@ -14,7 +14,7 @@ import (
 type mappedTimes struct {
 	mu      sync.Mutex // guards the maps
 	waiting map[ident.IMSI]time.Time
-	storing map[ident.IMSI]time.Time // nil: none
+	storing map[ident.IMSI]time.Time // never changes; nil: none
 	wake    chan struct{}            // capacity 1
 }
 
@@ -22,14 +22,22 @@ func newMappedTimes() *mappedTimes {
 	return &mappedTimes{waiting: map[ident.IMSI]time.Time{}, wake: make(chan struct{}, 1)}
 }
 
-// at returns the time that waits to be stored for a device; the zero time: none.
-func (m *mappedTimes) at(imsi ident.IMSI) time.Time {
+// unstoredTimes are those that waited to be stored at a moment.
+type unstoredTimes struct{ waiting, storing map[ident.IMSI]time.Time }
+
+// unstored is called before SIMs are read: what is stored in between is in both.
+func (m *mappedTimes) unstored() unstoredTimes {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if t, ok := m.waiting[imsi]; ok {
+	return unstoredTimes{maps.Clone(m.waiting), m.storing}
+}
+
+// at returns the time for a device; the zero time: none.
+func (u unstoredTimes) at(imsi ident.IMSI) time.Time {
+	if t, ok := u.waiting[imsi]; ok {
 		return t
 	}
-	return m.storing[imsi]
+	return u.storing[imsi]
 }
 
 // notePortMapping says that an entry was made for a device. It does not block.

@@ -51,9 +51,10 @@ func (s *Service) ownedSIM(ctx context.Context, op OperatorID, ref SIMRef) (SIM,
 	return sim, nil
 }
 
-func (s *Service) result(ctx context.Context, sim SIM) SIMResult {
+// result adds to a SIM what the store does not have. mapped is from before it was read.
+func (s *Service) result(ctx context.Context, sim SIM, mapped unstoredTimes) SIMResult {
 	r := SIMResult{SIM: sim}
-	if at := s.sims.mapped.at(sim.IMSI); at.After(r.PortMapped) {
+	if at := mapped.at(sim.IMSI); at.After(r.PortMapped) {
 		r.PortMapped = at
 	}
 	if at, err := s.dir.Lookup(ctx, sim.IMSI); err == nil {
@@ -65,11 +66,12 @@ func (s *Service) result(ctx context.Context, sim SIM) SIMResult {
 // SIM returns one of the operator's SIMs. Errors: CodeUnknownSubscriber,
 // CodeUnknownSIM, CodeInternal.
 func (s *Service) SIM(ctx context.Context, op OperatorID, ref SIMRef) (SIMResult, error) {
+	mapped := s.sims.mapped.unstored()
 	sim, err := s.ownedSIM(ctx, op, ref)
 	if err != nil {
 		return SIMResult{}, err
 	}
-	return s.result(ctx, sim), nil
+	return s.result(ctx, sim, mapped), nil
 }
 
 // SIMs lists an operator's SIMs. Errors: CodeUnknownGroup if q names a group that is not
@@ -80,13 +82,14 @@ func (s *Service) SIMs(ctx context.Context, q SIMQuery) ([]SIMResult, error) {
 			return nil, err
 		}
 	}
+	mapped := s.sims.mapped.unstored()
 	sims, err := s.store.SIMs(ctx, q)
 	if err != nil {
 		return nil, fault("list SIMs", err)
 	}
 	out := make([]SIMResult, len(sims))
 	for i, sim := range sims {
-		out[i] = s.result(ctx, sim)
+		out[i] = s.result(ctx, sim, mapped)
 	}
 	return out, nil
 }
@@ -111,6 +114,7 @@ func (s *Service) changeSIM(ctx context.Context, op OperatorID, ref SIMRef, dept
 	if err != nil {
 		return SIMResult{}, err
 	}
+	mapped := s.sims.mapped.unstored()
 	before, after, err := s.store.UpdateSIM(ctx, sub.IMSI, func(sim *SIM) error {
 		if sim.OperatorID != op {
 			return ref.unknown()
@@ -129,11 +133,12 @@ func (s *Service) changeSIM(ctx context.Context, op OperatorID, ref SIMRef, dept
 	case err != nil:
 		return SIMResult{}, fault("change SIM", err)
 	}
-	return s.simChanged(ctx, before, after, depth), nil
+	return s.result(ctx, s.simChanged(ctx, before, after, depth), mapped), nil
 }
 
-// simChanged does what follows from a change that is stored.
-func (s *Service) simChanged(ctx context.Context, before, after SIM, depth int) SIMResult {
+// simChanged does what follows from a change that is stored, and returns the SIM as it is
+// then.
+func (s *Service) simChanged(ctx context.Context, before, after SIM, depth int) SIM {
 	// What is stored happens, whether or not the caller waits for it.
 	ctx = context.WithoutCancel(ctx)
 	s.bar(after)
@@ -149,7 +154,7 @@ func (s *Service) simChanged(ctx context.Context, before, after SIM, depth int) 
 		}
 	}
 	s.happened(ctx, changes(before, after, depth)...)
-	return s.result(ctx, after)
+	return after
 }
 
 // changes are the triggers of a change.
@@ -325,6 +330,7 @@ func (s *Service) RegisterSIM(ctx context.Context, op OperatorID, ref SIMRef, se
 		return SIMResult{}, err
 	}
 	hash, wrong := digest(secret), false
+	mapped := s.sims.mapped.unstored()
 	before, after, err := s.store.UpdateSIM(ctx, sim.IMSI, func(sim *SIM) error {
 		mine := sim.OperatorID == op
 		if wrong = sim.OperatorID != "" && !mine || sim.SecretHash == "" || !equalText(sim.SecretHash, hash); wrong {
@@ -354,7 +360,7 @@ func (s *Service) RegisterSIM(ctx context.Context, op OperatorID, ref SIMRef, se
 	case err != nil:
 		return SIMResult{}, fault("register SIM", err)
 	}
-	return s.simChanged(ctx, before, after, 0), nil
+	return s.result(ctx, s.simChanged(ctx, before, after, 0), mapped), nil
 }
 
 func (s *Service) unowned(ctx context.Context, ref SIMRef) (SIM, error) {
