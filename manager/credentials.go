@@ -16,8 +16,8 @@ import (
 const (
 	// MaxCredentials is how many credentials an operator may have in force.
 	MaxCredentials = 1000
-	// maxRevokedCredentials is how many more may have been revoked in the last keepRevoked. After
-	// that no entry that needs one is left, and it may be forgotten.
+	// maxRevokedCredentials is how many more may have been revoked in the last keepRevoked.
+	// After that no entry that needs one is left, and it may be forgotten.
 	maxRevokedCredentials = 9 * MaxCredentials
 	keepRevoked           = 24 * time.Hour
 	maxSerials            = 10000 // of one credential

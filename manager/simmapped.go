@@ -75,7 +75,7 @@ func (s *Service) storeMapped(ctx context.Context) {
 	m := s.sims.mapped
 	m.mu.Lock()
 	m.storing, m.waiting = m.waiting, map[ident.IMSI]time.Time{}
-	batch := maps.Clone(m.storing)
+	batch := m.storing
 	m.mu.Unlock()
 	if len(batch) == 0 {
 		return

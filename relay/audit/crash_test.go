@@ -212,18 +212,37 @@ func half(t *testing.T, rnd *rand.Rand, dir string) {
 	}
 }
 
+// entries returns records of as many connections, as a log has them.
+func entries(n int) (data []byte, ends []int) {
+	for range n {
+		r := record(manager.AuditConnected, connection())
+		data = appendEntry(data, tagRecord, &r)
+		ends = append(ends, len(data))
+	}
+	return data, ends
+}
+
+// fill makes a log that an earlier process left.
+func fill(t *testing.T, dir string, data []byte, ends []int) {
+	t.Helper()
+	l, _, err := openLog(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.append(data, ends); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // A log of which an early part is damaged, as a crash of the machine may leave it, holds up
 // neither its own process nor another one: what can be read is handed over, the part is put
 // aside.
 func TestDamagedSegment(t *testing.T) {
 	const records = 40_000 // more than a segment
-	var data []byte
-	var ends []int
-	for range records {
-		r := record(manager.AuditConnected, connection())
-		data = appendEntry(data, tagRecord, &r)
-		ends = append(ends, len(data))
-	}
+	data, ends := entries(records)
 	for name, damage := range map[string]func(path string, b []byte) error{
 		"empty": func(path string, _ []byte) error { return os.Truncate(path, 0) },
 		"short": func(path string, b []byte) error { return os.Truncate(path, int64(len(b)/2)) },
@@ -239,16 +258,7 @@ func TestDamagedSegment(t *testing.T) {
 		for _, slot := range []string{"0", "1"} { // one's own, another's
 			t.Run(name+slot, func(t *testing.T) {
 				dir := t.TempDir()
-				l, _, err := openLog(filepath.Join(dir, slot))
-				if err != nil {
-					t.Fatal(err)
-				}
-				if _, err := l.append(data, ends); err != nil {
-					t.Fatal(err)
-				}
-				if err := l.close(); err != nil {
-					t.Fatal(err)
-				}
+				fill(t, filepath.Join(dir, slot), data, ends)
 				paths, err := segments(filepath.Join(dir, slot))
 				if err != nil || len(paths) < 2 {
 					t.Fatalf("segments %v, %v; want at least two", paths, err)
@@ -291,23 +301,8 @@ func TestDamagedEnd(t *testing.T) {
 	for name, cut := range map[string]bool{"a wrong length": false, "an unfinished entry": true} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			l, _, err := openLog(filepath.Join(dir, "0"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			var data []byte
-			var ends []int
-			for range records {
-				r := record(manager.AuditConnected, connection())
-				data = appendEntry(data, tagRecord, &r)
-				ends = append(ends, len(data))
-			}
-			if _, err := l.append(data, ends); err != nil {
-				t.Fatal(err)
-			}
-			if err := l.close(); err != nil {
-				t.Fatal(err)
-			}
+			data, ends := entries(records)
+			fill(t, filepath.Join(dir, "0"), data, ends)
 			path, err := lastSegment(filepath.Join(dir, "0"))
 			if err != nil {
 				t.Fatal(err)

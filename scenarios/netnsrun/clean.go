@@ -241,9 +241,19 @@ func isAlive(run string) (bool, error) {
 func Enter(run, node string) (*netns.NS, error) {
 	runs := []string{run}
 	if run == "" {
-		var err error
-		if runs, err = Runs(); err != nil {
+		all, err := Runs()
+		if err != nil {
 			return nil, err
+		}
+		runs = nil
+		for _, r := range all {
+			alive, err := isAlive(r)
+			if err != nil {
+				return nil, err
+			}
+			if alive {
+				runs = append(runs, r)
+			}
 		}
 	}
 	var found []string
@@ -252,16 +262,7 @@ func Enter(run, node string) (*netns.NS, error) {
 		if err != nil {
 			return nil, err
 		}
-		if !slices.Contains(names, nsName(r, node)) {
-			continue
-		}
-		counts := run != ""
-		if !counts {
-			if counts, err = isAlive(r); err != nil {
-				return nil, err
-			}
-		}
-		if counts {
+		if slices.Contains(names, nsName(r, node)) {
 			found = append(found, r)
 		}
 	}
