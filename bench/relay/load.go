@@ -126,6 +126,10 @@ type Figures struct {
 	Failed        int           `json:"failed,omitempty"`
 }
 
+// cipherSuite is the one that Go's client prefers where the processor has AES. The peers'
+// configuration has to agree.
+const cipherSuite = tls.TLS_AES_128_GCM_SHA256
+
 // dialer opens connections of a load.
 type dialer struct {
 	load Load
@@ -159,6 +163,10 @@ func (d *dialer) dial(ctx context.Context) (net.Conn, error) {
 	if err := t.HandshakeContext(ctx); err != nil {
 		c.Close()
 		return nil, err
+	}
+	if got := t.ConnectionState().CipherSuite; got != cipherSuite {
+		c.Close()
+		return nil, fmt.Errorf("%s encrypts with %s: relays are compared with %s", d.load.To, tls.CipherSuiteName(got), tls.CipherSuiteName(cipherSuite))
 	}
 	return t, nil
 }
