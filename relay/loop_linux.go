@@ -23,28 +23,25 @@ const (
 // It owns their descriptors.
 type loop struct {
 	epoll, wake int
-	file        *os.File           // of epoll
-	poller      syscall.RawConn    // of file
-	look        func(uintptr) bool // poll: made once
-	idle        *wheel             // nil without an idle timeout
-	late        *wheel             // tasks, by their deadlines
+	file        *os.File        // of epoll
+	poller      syscall.RawConn // of file
+	idle        *wheel          // nil without an idle timeout
+	late        *wheel          // tasks, by their deadlines
 	born        time.Time
 
 	// Of the goroutine.
-	polled    int // events that poll has found, or -1
-	pollError error
-	deadline  int64 // of file, by clock; 0: none
-	buffer    []byte
-	events    []unix.EpollEvent
-	slabs     [][]pair
-	links     []*Link // by slot; nil for a free one
-	free      uint32  // first free slot, or noSlot
-	pipes     pipes
-	spilled   map[uint64][]byte // pending bytes for which there was no pipe
-	again     []uint32          // slots that have more to do, with their direction
-	batch     []uint32          // spare memory of again
-	dying     []*Link           // cut: they are to be tidied up
-	now       int64             // by clock, when the last events came
+	deadline int64 // of file, by clock; 0: none
+	buffer   []byte
+	events   []unix.EpollEvent
+	slabs    [][]pair
+	links    []*Link // by slot; nil for a free one
+	free     uint32  // first free slot, or noSlot
+	pipes    pipes
+	spilled  map[uint64][]byte // pending bytes for which there was no pipe
+	again    []uint32          // slots that have more to do, with their direction
+	batch    []uint32          // spare memory of again
+	dying    []*Link           // cut: they are to be tidied up
+	now      int64             // by clock, when the last events came
 
 	mu      sync.Mutex // guards the rest
 	starts  []newLink
@@ -103,7 +100,7 @@ func (l *loop) prepare() error {
 	if l.poller, err = l.file.SyscallConn(); err != nil {
 		return fail("poller", err)
 	}
-	l.epoll, l.wake, l.look = ep, wake, l.poll
+	l.epoll, l.wake = ep, wake
 	l.buffer, l.events = make([]byte, bufferedMax), make([]unix.EpollEvent, maxEvents)
 	l.spilled = map[uint64][]byte{}
 	l.mu.Lock()
@@ -199,29 +196,66 @@ func (l *loop) wakeLocked() {
 
 // run carries links until stop.
 func (l *loop) run() error {
-	for {
-		n, err := l.wait()
-		if err != nil {
+	var over bool
+	var failed syscall.Errno
+	// work is done when the loop is to end. Until then it is called whenever there may be
+	// events. What comes while it works has it called again: it need not look whether
+	// there is more before the goroutine waits.
+	work := func(uintptr) bool {
+		for n := len(l.events); n == len(l.events) || l.busy(); {
+			if n, failed = epollNow(l.epoll, l.events); failed == unix.EINTR {
+				n, failed = 0, 0
+			}
+			if failed != 0 {
+				return true
+			}
+			if over = l.round(l.events[:n]); over {
+				return true
+			}
+		}
+		l.setDeadline()
+		return false
+	}
+	for !over {
+		err := l.poller.Read(work)
+		if failed != 0 {
+			err = failed
+		}
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			over = l.round(nil)
+			l.setDeadline()
+		case err != nil:
 			l.cutAll(err)
 			return fmt.Errorf("relayer: epoll: %w", err)
 		}
-		l.rouse()
-		for i := range l.events[:n] {
-			if ev := &l.events[i]; ev.Fd != wakeKey {
-				l.handle(ev)
-			}
-		}
-		l.goOn()
-		l.expire()
-		// Slots are given out here only, after the last event that may mean their
-		// former owner.
-		if l.orders() {
-			l.cutAll(ErrStopped)
-			return nil
-		}
-		l.bury()
 	}
+	l.cutAll(ErrStopped)
+	return nil
 }
+
+// round does what events allow, what is due and what others want. It reports whether the
+// loop was told to stop.
+func (l *loop) round(events []unix.EpollEvent) (stop bool) {
+	l.rouse()
+	for i := range events {
+		if ev := &events[i]; ev.Fd != wakeKey {
+			l.handle(ev)
+		}
+	}
+	l.goOn()
+	l.expire()
+	// Slots are given out here only, after the last event that may mean their
+	// former owner.
+	if l.orders() {
+		return true
+	}
+	l.bury()
+	return false
+}
+
+// busy reports whether there is something to do without an event.
+func (l *loop) busy() bool { return len(l.again) > 0 || len(l.dying) > 0 }
 
 // rouse notes that the loop is awake: nobody has to wake it.
 func (l *loop) rouse() {
@@ -231,39 +265,7 @@ func (l *loop) rouse() {
 	l.awake = true
 }
 
-// wait returns how many events have come. It waits for them only when there is nothing
-// to do.
-func (l *loop) wait() (int, error) {
-	if len(l.again) > 0 || len(l.dying) > 0 {
-		n, _ := epollNow(l.epoll, l.events)
-		return max(n, 0), nil
-	}
-	l.setDeadline()
-	err := l.poller.Read(l.look)
-	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return 0, nil
-	case err != nil:
-		return 0, err
-	case l.polled < 0:
-		return 0, l.pollError
-	}
-	return l.polled, nil
-}
-
-// poll is for poller.Read: it is done when there are events, or an error.
-func (l *loop) poll(uintptr) bool {
-	n, e := epollNow(l.epoll, l.events)
-	if e == unix.EINTR {
-		n, e = 0, 0
-	}
-	if l.polled = n; e != 0 {
-		l.polled, l.pollError = -1, e
-	}
-	return l.polled != 0
-}
-
-// setDeadline has wait return at the next tick of a wheel.
+// setDeadline ends the wait for events at the next tick of a wheel.
 func (l *loop) setDeadline() {
 	next, now := l.deadline, l.clock()
 	if at := l.nextTick(now); at != 0 {
