@@ -3,13 +3,9 @@ package manager
 import (
 	"context"
 	"slices"
-	"time"
 
 	"github.com/simreach/simreach/internal/ident"
 )
-
-// barRetry is the pause before the store is asked again which SIMs are barred.
-const barRetry = time.Second
 
 // watchDepartures has connections cut whose device has left, until stop is called.
 func (s *Service) watchDepartures() (stop func()) {
@@ -49,8 +45,9 @@ func (rs *RelaySession) nextReview() Command {
 	return Command{Session: rs.id, ID: rs.lastID, Kind: CommandReview}
 }
 
-// Departed returns those of the places that their devices have left. Errors:
-// CodeRelayNotAttached, CodeNotReady while the directory has yet to learn where devices are.
+// Departed returns those of the places that their devices have left, and where they may not
+// be reached because their SIM is barred. Errors: CodeRelayNotAttached, CodeNotReady while the
+// directory has yet to learn where devices are.
 func (rs *RelaySession) Departed(_ context.Context, places []Place) ([]Place, error) {
 	if rs.ended() || rs.relay.Kind != OuterRelay {
 		return nil, NewError(CodeRelayNotAttached)
@@ -62,6 +59,10 @@ func (rs *RelaySession) Departed(_ context.Context, places []Place) ([]Place, er
 	}
 	var left []Place
 	for _, p := range places {
+		if s.bars.has(p.IMSI) {
+			left = append(left, p)
+			continue
+		}
 		at, known := d.Places(p.IMSI)
 		if !known {
 			return nil, NewError(CodeNotReady)
@@ -73,79 +74,4 @@ func (rs *RelaySession) Departed(_ context.Context, places []Place) ([]Place, er
 		}
 	}
 	return left, nil
-}
-
-// bar tells a directory that no core tells (Barring) whether a SIM is barred.
-func (s *Service) bar(sim SIM) {
-	if d, ok := s.dir.(Barring); ok {
-		d.Bar(sim.IMSI, sim.Version, sim.Status.Barred())
-	}
-}
-
-// barFrom is bar of a SIM that the store has changed, here or at another manager.
-func (s *Service) barFrom(ctx context.Context, imsi ident.IMSI) {
-	if _, ok := s.dir.(Barring); !ok {
-		return
-	}
-	sim, err := s.store.SIMByIMSI(ctx, imsi)
-	if err != nil {
-		s.barLater(ctx, err)
-		return
-	}
-	s.bar(sim)
-}
-
-// barAll is bar of all SIMs that may have been barred, or no longer are, unnoticed.
-func (s *Service) barAll(ctx context.Context) {
-	if d, ok := s.dir.(Barring); ok {
-		if err := s.tryBarAll(ctx, d); err != nil {
-			s.barLater(ctx, err)
-		}
-	}
-}
-
-// barLater is barAll in a goroutine, until it succeeds or ctx ends.
-func (s *Service) barLater(ctx context.Context, err error) {
-	d, ok := s.dir.(Barring)
-	if !ok || ctx.Err() != nil {
-		return
-	}
-	s.log.Error("not known which SIMs are barred; trying again", "error", err)
-	s.peers.watched.Go(func() {
-		tick := time.NewTicker(barRetry)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-				if s.tryBarAll(ctx, d) == nil {
-					return
-				}
-			case <-ctx.Done():
-				return
-			}
-		}
-	})
-}
-
-func (s *Service) tryBarAll(ctx context.Context, d Barring) error {
-	for _, imsi := range d.Barred() {
-		sim, err := s.store.SIMByIMSI(ctx, imsi)
-		if err != nil {
-			return err
-		}
-		s.bar(sim)
-	}
-	for after := ident.IMSI(""); ; {
-		sims, err := s.store.SupervisedSIMs(ctx, after, coreBatch)
-		if err != nil {
-			return err
-		}
-		for _, sim := range sims {
-			s.bar(sim)
-		}
-		if len(sims) < coreBatch {
-			return nil
-		}
-		after = sims[len(sims)-1].IMSI
-	}
 }

@@ -17,16 +17,16 @@
 // Goroutines: Service.Run owns the expiry loop, the one that follows the
 // store's changes, one for each answer of a relay that another manager waits for, and
 // the loops of accounts, audit retention and attachments; for SIMs those that store
-// charging reports, keep the core up to date, perform actions of event handlers (one
-// more for each action under way, at most 16), expire SIMs, and store when entries were
-// made. The reaction to a change in the store happens in the goroutine that follows them.
-// SessionDirectory.Run owns none of its own beyond the caller's. All other methods run in
-// their caller's goroutine.
+// charging reports, keep the core up to date, read again which SIMs are barred, perform
+// actions of event handlers (one more for each action under way, at most 16), expire SIMs,
+// and store when entries were made. The reaction to a change in the store happens in the
+// goroutine that follows them. SessionDirectory.Run owns none of its own beyond the
+// caller's. All other methods run in their caller's goroutine.
 //
 // Locks: the store serialises what is durable. fleet.mu guards the attached relays and
 // the commands that await their acknowledgement, peers.mu who waits for other managers,
-// entryTable.mu the entries in memory; caches, counters and queues have one each, which
-// says what it guards. No store access and no blocking happens
+// entryTable.mu the entries in memory, bars.mu which SIMs are barred; caches, counters and
+// queues have one each, which says what it guards. No store access and no blocking happens
 // under them, and none is taken under another.
 //
 // The package does no network I/O: REST is manager/api, the relays' protocol is

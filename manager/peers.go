@@ -137,6 +137,7 @@ func (s *Service) follow(ctx context.Context, c Change) {
 		s.resync(ctx)
 	case ChangeLost:
 		s.table.lost()
+		s.bars.lose()
 		s.log.Warn("changes in the store do not arrive; entries are read from it for every connection")
 	case ChangeEntryCreated:
 		s.table.use(c.Address)

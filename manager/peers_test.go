@@ -20,15 +20,16 @@ import (
 func TestSeveralManagers(t *testing.T) {
 	server := pgtest.Start(t)
 	for name, test := range map[string]func(*testing.T, *pgtest.Server){
-		"a relay of another manager":               testRelayOfAnotherManager,
-		"a relay of another manager refuses":       testRelayOfAnotherManagerRefuses,
-		"managers create entries together":         testManagersCreateTogether,
-		"a ping through another manager's relay":   testPingElsewhere,
-		"a relay moves":                            testRelayMoves,
-		"the connections to the database are lost": testDatabaseLost,
-		"a successor at another manager":           testSuccessorElsewhere,
-		"a successor of one that drains":           testSuccessorOfDraining,
-		"a SIM is suspended at another manager":    testSuspendedElsewhere,
+		"a relay of another manager":                 testRelayOfAnotherManager,
+		"a relay of another manager refuses":         testRelayOfAnotherManagerRefuses,
+		"managers create entries together":           testManagersCreateTogether,
+		"a ping through another manager's relay":     testPingElsewhere,
+		"a relay moves":                              testRelayMoves,
+		"the connections to the database are lost":   testDatabaseLost,
+		"a successor at another manager":             testSuccessorElsewhere,
+		"a successor of one that drains":             testSuccessorOfDraining,
+		"a SIM is suspended at another manager":      testSuspendedElsewhere,
+		"a SIM is barred beside a core that is away": testBarredElsewhere,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, server) })
 	}

@@ -27,6 +27,12 @@ func (s *Service) Ping(ctx context.Context, op OperatorID, ref SIMRef, count int
 // ping sends p, with its Device filled in, through the inner relay of the device's UPF,
 // whichever manager that is attached to.
 func (s *Service) ping(ctx context.Context, imsi ident.IMSI, p Ping) (PingResult, error) {
+	switch barred, err := s.barred(ctx, imsi, false); {
+	case err != nil:
+		return PingResult{}, err
+	case barred:
+		return PingResult{}, NewError(CodeDeviceOffline)
+	}
 	at, err := s.dir.Lookup(ctx, imsi)
 	switch {
 	case errors.Is(err, ErrNotAttached):

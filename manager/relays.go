@@ -114,8 +114,8 @@ const (
 	CommandPing
 	// CommandDrain tells the relay to finish its connections and take no new ones.
 	CommandDrain
-	// CommandCut says that the device with IMSI is no longer at the address Device: the
-	// relay cuts the connections that lead there, those that are being set up too, for
+	// CommandCut says that the device with IMSI is no longer at the address Device, or that
+	// its SIM is barred: the relay cuts the connections that lead there, those that are being set up too, for
 	// CauseDeviceLeft. Its entries stay.
 	CommandCut
 	// CommandReview says that a CommandCut may be missing: the relay asks which of the

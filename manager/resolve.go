@@ -24,8 +24,9 @@ import (
 // Errors: CodeRelayNotAttached (the session is over), CodeUnknownEntry (no entry at
 // the address, or it is another relay's), CodeEntryExpired, CodeConnUnknownTarget (the
 // entry is not for the device that is named, or names none where it must),
-// CodeCredentialRevoked, CodeUnknownCredential, CodeDeviceOffline, CodeNoInnerRelay (none is configured for the device's UPF, or it is
-// not attached), CodeInternal.
+// CodeCredentialRevoked, CodeUnknownCredential, CodeDeviceOffline (also of a device whose SIM
+// is barred, whether or not the core knows), CodeNoInnerRelay (none is configured for the
+// device's UPF, or it is not attached), CodeInternal.
 func (rs *RelaySession) Resolve(ctx context.Context, q ResolveRequest) (Route, error) {
 	r, _, err := rs.answer(ctx, q, false)
 	return r, err
@@ -100,6 +101,12 @@ func (rs *RelaySession) resolve(ctx context.Context, q *ResolveRequest, now time
 	}
 	if err := s.checkCredential(ctx, e.CredentialID); err != nil {
 		return Route{}, err
+	}
+	switch barred, err := s.barred(ctx, t.IMSI, memory); {
+	case err != nil:
+		return Route{}, err
+	case barred:
+		return Route{}, NewError(CodeDeviceOffline)
 	}
 	at, err := s.dir.Lookup(ctx, t.IMSI)
 	switch {

@@ -59,6 +59,7 @@ type Service struct {
 	audit       auditState
 	credentials credentialCache
 	sims        *simState
+	bars        bars
 
 	register prometheus.Registerer
 	metrics  *metrics
@@ -106,6 +107,7 @@ func New(cfg Config, d Deps) (*Service, error) {
 		wake:      make(chan struct{}, 1),
 		ready:     make(chan struct{}),
 		sims:      newSIMState(cfg.SIMs, d.Core, d.Web),
+		bars:      newBars(),
 		register:  d.Metrics,
 		tracer:    observe.NewTracer(d.Traces, "manager"),
 	}
@@ -140,10 +142,12 @@ func (s *Service) Run(ctx context.Context) error {
 	defer s.watchDepartures()()
 	wg.Go(func() { s.accounts.run(ctx) })
 	wg.Go(func() { s.purgeLoop(ctx) })
+	wg.Go(func() { s.barLoop(ctx) })
 	wg.Go(func() {
 		if err := s.store.Watch(ctx, func(c Change) { s.follow(ctx, c) }); err != nil {
 			s.log.Error("changes in the store are not followed any more", "error", err)
 			s.table.lost()
+			s.bars.lose()
 		}
 	})
 	select {

@@ -141,7 +141,9 @@ func (s *Service) changeSIM(ctx context.Context, op OperatorID, ref SIMRef, dept
 func (s *Service) simChanged(ctx context.Context, before, after SIM, depth int) SIM {
 	// What is stored happens, whether or not the caller waits for it.
 	ctx = context.WithoutCancel(ctx)
-	s.bar(after)
+	if before.Status.Barred() != after.Status.Barred() {
+		s.bar(after) // before the core is told, which may take its time
+	}
 	if before.Status != after.Status {
 		s.log.Info("SIM status changed", "supi", after.IMSI.SUPI(), "from", before.Status, "to", after.Status)
 	}

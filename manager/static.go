@@ -33,12 +33,6 @@ type StaticDirectory struct {
 	departed func(ident.IMSI, Attachment)
 }
 
-// bar is what was said last of a SIM.
-type bar struct {
-	version int64 // SIM.Version
-	barred  bool
-}
-
 // NewStaticDirectory checks the list and expands it.
 func NewStaticDirectory(list []StaticAttachment) (*StaticDirectory, error) {
 	d := &StaticDirectory{devices: map[ident.IMSI]Attachment{}, bars: map[ident.IMSI]bar{}, changed: make(chan struct{})}
@@ -102,18 +96,6 @@ func (d *StaticDirectory) bar(imsi ident.IMSI, version int64, barred bool) (tell
 	}
 	d.barred++
 	return d.departed
-}
-
-// Barred implements Barring.
-func (d *StaticDirectory) Barred() (out []ident.IMSI) {
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	for imsi, b := range d.bars {
-		if b.barred {
-			out = append(out, imsi)
-		}
-	}
-	return out
 }
 
 // Departed implements Departures.

@@ -114,8 +114,6 @@ type Barring interface {
 	// Bar has a device leave, or come back, as its SIM's status of a version says. What is
 	// older than what was said before counts nothing. It must not block.
 	Bar(imsi ident.IMSI, version int64, barred bool)
-	// Barred returns those that have left for that.
-	Barred() []ident.IMSI
 }
 
 // Attachment is a device's place: the UPF that anchors its session and its
