@@ -45,8 +45,9 @@ func Compile(s *spec.Spec) ([]steps.Action, error) {
 	return out, nil
 }
 
-// Run runs s on b. The error is about the scenario itself (a wrong step) or about
-// writing the results; whether the scenario passed is in the result.
+// Run runs s on b. The error is about the scenario itself (a wrong step) or about what it
+// needs of the disk: a scratch directory, and room for the results. Whether the scenario
+// passed is in the result.
 func Run(ctx context.Context, s *spec.Spec, b lab.Backend, o Options) (*report.Result, error) {
 	actions, err := Compile(s)
 	if err != nil {
@@ -69,7 +70,9 @@ func Run(ctx context.Context, s *spec.Spec, b lab.Backend, o Options) (*report.R
 	}
 	if err := b.Check(s); err != nil {
 		r.Skipped = err.Error()
-	} else if err := run(ctx, s, b, o, r, actions); err != nil {
+	} else if dir, err := scratch.New("run"); err != nil {
+		return nil, fmt.Errorf("scratch directory in %s, where TMPDIR may name another: %w", os.TempDir(), err)
+	} else if err := run(ctx, s, b, o, r, dir, actions); err != nil {
 		r.Error = err.Error()
 	}
 	r.Duration = time.Since(r.Started)
@@ -94,13 +97,9 @@ func passed(list []report.Step) bool {
 	return true
 }
 
-func run(ctx context.Context, s *spec.Spec, b lab.Backend, o Options, r *report.Result, actions []steps.Action) (err error) {
+func run(ctx context.Context, s *spec.Spec, b lab.Backend, o Options, r *report.Result, dir *scratch.Dir, actions []steps.Action) (err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.Timeout.Std(), fmt.Errorf("timeout of %s", s.Timeout.Std()))
 	defer cancel()
-	dir, err := scratch.New("run")
-	if err != nil {
-		return fmt.Errorf("scratch directory: %w", err)
-	}
 	defer func() { err = errors.Join(err, dir.Remove()) }()
 	if o.Progress.W != nil {
 		o.Progress.Running("starting the topology")
