@@ -192,6 +192,12 @@ func (s *Spec) HasNode(name string) bool {
 	return name != "host" && s.peers()[name] || slices.ContainsFunc(s.Devices, func(d Device) bool { return d.Name == name })
 }
 
+// HasProcess reports whether a node has a process of its own: clients are where programs
+// run, and all UEs are in the process "ue".
+func (s *Spec) HasProcess(name string) bool {
+	return name != "host" && s.peers()[name] && !slices.ContainsFunc(s.Clients, func(c Client) bool { return c.Name == name })
+}
+
 // checkPeers checks names: one name, one node.
 func (s *Spec) checkPeers() error {
 	seen := map[string]string{}

@@ -29,6 +29,10 @@ func onNode(s *spec.Spec, st spec.Step, what string, do func(context.Context, la
 	if err := checkNode(s, st, a.Node); err != nil {
 		return nil, err
 	}
+	if !s.HasProcess(a.Node) {
+		return nil, st.Errorf("name amf, smf, udm, manager, ue, which is that of all UEs, or one of the upfs, inner_relays, outer_relays and gnbs",
+			"%s has no process of its own to %s", a.Node, what)
+	}
 	return func(ctx context.Context, e *Env) error {
 		n, err := e.node(a.Node)
 		if err != nil {

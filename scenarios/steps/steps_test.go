@@ -15,6 +15,7 @@ import (
 // TestWrongArgumentsShowBeforeAnythingRuns: every verb's, with what to write.
 func TestWrongArgumentsShowBeforeAnythingRuns(t *testing.T) {
 	const node = `no node is called "nobody" (name a node of the topology: amf, smf, udm, manager, ue, or one of the file's)`
+	const processes = ` (name amf, smf, udm, manager, ue, which is that of all UEs, or one of the upfs, inner_relays, outer_relays and gnbs)`
 	const values = ` (there are ${access.NAME.host|port|name}, ${node|client.NAME.address}, ${ue.NAME.address|imsi|sim_id}, ${api.NAME}, ${file.NAME}, ${operator}, ${ca}, ${simreach} and ${dir}; write $${ for a plain ${)`
 	for text, want := range map[string]string{
 		"regster: {}":                                              `5: unknown step "regster" (one of access, api, await, capture, certificate, connect, cut, deregister, exchange, exec, half_close, http, kill, refused, register, revoke, start, stop, streams)`,
@@ -56,7 +57,10 @@ func TestWrongArgumentsShowBeforeAnythingRuns(t *testing.T) {
 		"stop: {name: x}":                                          `12: unknown field "name" (there are program)`,
 		"kill: {node: nobody}":                                     "5: " + node,
 		"kill: {node: host}":                                       strings.Replace("5: "+node, "nobody", "host", 1),
+		"kill: {node: client1}":                                    "5: client1 has no process of its own to kill" + processes,
+		"kill: {node: dev-2}":                                      "5: dev-2 has no process of its own to kill" + processes,
 		"start: {node: nobody}":                                    "5: " + node,
+		"start: {node: client2}":                                   "5: client2 has no process of its own to start" + processes,
 	} {
 		_, _, err := compile(t, "  - "+text+"\n")
 		if err == nil || err.Error() != "f.yaml:9:"+want {
