@@ -1,6 +1,7 @@
 package api
 
 import (
+	"fmt"
 	"net/http"
 	"strconv"
 	"time"
@@ -73,7 +74,7 @@ func (h *handler) summary(r *request) (int, any, error) {
 	const simsPerStatus = "simsPerStatus"
 	kind := r.PathValue("resource_summary_type")
 	if kind != simsPerStatus {
-		return 0, nil, manager.NewError(manager.CodeUnknownSummary, kind[:min(len(kind), 64)])
+		return 0, nil, manager.NewError(manager.CodeUnknownSummary, fmt.Sprintf("%.64s", kind))
 	}
 	counts, err := h.manager.SIMsPerStatus(r.Context(), r.principal.OperatorID)
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 func (r *request) simRef() (manager.SIMRef, error) {
 	if id := r.PathValue("sim_id"); id != "" {
 		if len(id) > manager.MaxSIMID {
-			return manager.SIMRef{}, manager.NewError(manager.CodeUnknownSIM, id[:manager.MaxSIMID])
+			return manager.SIMRef{}, manager.NewError(manager.CodeUnknownSIM, fmt.Sprintf("%.*s", manager.MaxSIMID, id))
 		}
 		return manager.SIMRef{SIMID: id}, nil
 	}

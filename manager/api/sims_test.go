@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -303,6 +304,19 @@ func TestEventHandlers(t *testing.T) {
 	} {
 		if resp, text := s.do(t, "POST", "/v1/event_handlers", strings.Replace(body, change[0], change[1], 1)); resp.StatusCode != 400 {
 			t.Errorf("%s: %s %s; want 400", why, resp.Status, text)
+		}
+	}
+}
+
+// What a path names and nobody knows is repeated up to a length, and no character in part.
+func TestUnknownNamesAreCutBetweenCharacters(t *testing.T) {
+	s := start(t, false)
+	name := strings.Repeat("線", 100)
+	kept := name[:64*len("線")]
+	for path, code := range map[string]manager.Code{"/v1/sims/": manager.CodeUnknownSIM, "/v1/resource_summaries/": manager.CodeUnknownSummary} {
+		_, body := s.as(t, s.one.Credentials, "GET", path+url.PathEscape(name), "")
+		if !strings.Contains(body, string(code)) || !strings.Contains(body, kept) || strings.Contains(body, kept+"線") || strings.Contains(body, "\uFFFD") {
+			t.Errorf("%s: %s; want %s, and 64 whole characters of the name", path, body, code)
 		}
 	}
 }
