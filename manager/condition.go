@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/simreach/simreach/internal/ident"
 )
 
 // Conditions of statements. The language is that of SORACOM Access Management, as its
@@ -19,7 +21,9 @@ import (
 // Names without arguments: samUserName, operatorId, currentDate, currentTime,
 // currentDateTime. With them: ipAddress('CIDR', ...), pathVariable('name'),
 // date(y, m, d), time(h, m[, s]), dateTime(y, m, d, h, m[, s]). Times are UTC. Both
-// sides of an operator are of one type; strings are compared for equality only.
+// sides of an operator are of one type; strings are compared for equality only. IMSIs,
+// addresses and ports of a path are understood in several forms, which must not lead around
+// a condition: what is compared with one may have any of them too (pathForms).
 
 const (
 	maxCondition      = 4096 // bytes
@@ -50,6 +54,7 @@ type operand struct {
 	kind kindOf
 	b    condition
 	s    func(*Access) string
+	form func(string) string // of what s is compared with; nil: as it is
 	n    func(*Access) int64 // number, date, time, dateTime
 }
 
@@ -274,6 +279,13 @@ func equality(left, right operand, operator string, at int) (operand, error) {
 		return operand{}, DetailAt.Of(at+1, DetailNotComparable.Of(left.kind.detail(), operator))
 	}
 	same := func(x *Access) bool { return left.s(x) == right.s(x) }
+	form := left.form
+	if form == nil {
+		form = right.form
+	}
+	if form != nil {
+		same = func(x *Access) bool { return form(left.s(x)) == form(right.s(x)) }
+	}
 	if left.kind == kindBool {
 		same = func(x *Access) bool { return left.b(x) == right.b(x) }
 	}
@@ -387,7 +399,7 @@ func (p *conditionParser) function(name token) (operand, error) {
 		if len(words) != 1 || len(numbers) > 0 {
 			return wrong("pathVariable('name')")
 		}
-		return operand{kind: kindString, s: func(a *Access) string {
+		return operand{kind: kindString, form: pathForms[words[0]], s: func(a *Access) string {
 			if a.PathVariable == nil {
 				return ""
 			}
@@ -400,6 +412,29 @@ func (p *conditionParser) function(name token) (operand, error) {
 		return timeOperand(name, numbers, wrong)
 	}
 	return operand{}, DetailAt.Of(name.at+1, DetailUnknownFunction.Of(name.text))
+}
+
+// pathForms give variables of a path that have several forms the one in which they are
+// compared. What is in none of the forms stays as it is.
+var pathForms = map[string]func(string) string{
+	"imsi": func(text string) string {
+		if imsi, err := ident.ParseIMSI(text); err == nil {
+			return string(imsi)
+		}
+		return text
+	},
+	"ip_address": func(text string) string {
+		if a, err := netip.ParseAddr(text); err == nil {
+			return a.Unmap().String()
+		}
+		return text
+	},
+	"port": func(text string) string {
+		if n, err := strconv.ParseUint(text, 10, 16); err == nil {
+			return strconv.FormatUint(n, 10)
+		}
+		return text
+	},
 }
 
 // timeOperand makes the operand of date, time and dateTime.

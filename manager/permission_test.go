@@ -10,8 +10,10 @@ import (
 
 var someone = Access{
 	Principal: Principal{"OP0000000001", "ann"}, API: "Sim:getSim", Source: netip.MustParseAddr("10.0.0.7"),
-	PathVariable: func(name string) string { return map[string]string{"sim_id": "8942"}[name] },
-	At:           time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC),
+	PathVariable: func(name string) string {
+		return map[string]string{"sim_id": "8942", "imsi": "imsi-001010000000001", "ip_address": "192.0.2.7", "port": "022"}[name]
+	},
+	At: time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC),
 }
 
 func TestConditions(t *testing.T) {
@@ -21,6 +23,16 @@ func TestConditions(t *testing.T) {
 		"ipAddress('192.0.2.1', '10.0.0.7')":                            true,
 		"pathVariable('sim_id') == '8942'":                              true,
 		`pathVariable("sim_id") != "8942"`:                              false,
+		"pathVariable('sim_id') == '08942'":                             false,
+		"pathVariable('imsi') == '001010000000001'":                     true,
+		"pathVariable('imsi') == 'imsi-001010000000001'":                true,
+		"'imsi-001010000000001' != pathVariable('imsi')":                false,
+		"pathVariable('imsi') == 'imsi-001010000000002'":                false,
+		"pathVariable('imsi') == ''":                                    false,
+		"pathVariable('ip_address') == '::ffff:192.0.2.7'":              true,
+		"pathVariable('port') == '22'":                                  true,
+		"pathVariable('port') == '0022'":                                true,
+		"pathVariable('port') == pathVariable('port')":                  true,
 		"pathVariable('nothing') == ''":                                 true,
 		"pathVariable('user_name') == samUserName":                      false,
 		"samUserName == 'ann'":                                          true,

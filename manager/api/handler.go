@@ -153,7 +153,7 @@ func (h *handler) authorize(rt route, r *request) error {
 		return nil
 	}
 	return h.manager.Authorize(r.Context(), manager.Access{
-		Principal: r.principal, API: rt.permission, PathVariable: r.variable, Source: caller(r.Request), At: time.Now(),
+		Principal: r.principal, API: rt.permission, PathVariable: r.PathValue, Source: caller(r.Request), At: time.Now(),
 	})
 }
 

@@ -2,11 +2,8 @@ package api
 
 import (
 	"net/http"
-	"net/netip"
 	"slices"
-	"strconv"
 
-	"github.com/simreach/simreach/internal/ident"
 	"github.com/simreach/simreach/manager"
 )
 
@@ -64,26 +61,4 @@ type request struct {
 	*http.Request
 	principal manager.Principal // zero on open routes, until they know better
 	header    http.Header       // of the answer
-}
-
-// variable returns a variable of the path in the form that conditions of permissions are
-// compared with. IMSIs, addresses and ports are understood in other forms too, which must
-// not lead around a condition.
-func (r *request) variable(name string) string {
-	text := r.PathValue(name)
-	switch name {
-	case "imsi":
-		if imsi, err := ident.ParseIMSI(text); err == nil {
-			return string(imsi)
-		}
-	case "ip_address":
-		if a, err := netip.ParseAddr(text); err == nil {
-			return a.Unmap().String()
-		}
-	case "port":
-		if n, err := strconv.ParseUint(text, 10, 16); err == nil {
-			return strconv.FormatUint(n, 10)
-		}
-	}
-	return text
 }

@@ -116,7 +116,7 @@ func TestConditionsHoldInEveryForm(t *testing.T) {
 	var m api.PortMapping
 	s.ask(t, "POST", "/v1/port_mappings", `{"destination":{"imsi":"`+imsi1+`","port":22}}`, 201, &m)
 	ann := operator1 + "/users/ann"
-	condition := fmt.Sprintf("pathVariable('imsi') == '%s' or pathVariable('ip_address') == '%s' and pathVariable('port') == '%d'", imsi1, m.IPAddress, m.Port)
+	condition := fmt.Sprintf("pathVariable('imsi') == 'imsi-%s' or pathVariable('ip_address') == '%s' and pathVariable('port') == '%d'", imsi1, m.IPAddress, m.Port)
 	s.steps(t, s.one.Credentials,
 		step{"POST", ann, "", 201, "="},
 		step{"POST", ann + "/password", `{"password":"password-1"}`, 201, "="},
