@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,15 +25,17 @@ import (
 
 // conn is one connection of a client to one device: what the audit log has a
 // connection ID for. All but the fields under mu belongs to the goroutine that sets
-// it up, and to relay.Link's done afterwards.
+// it up, and to relay.Link's done afterwards. There are many, and most are idle: what only
+// setting up needs is in setup and reaching, and small fields stand together.
 type conn struct {
 	relay  *Relay
 	port   *port
 	id     string
 	client netip.AddrPort
-	// carries is whether it is a client's connection that carries streams, which are
-	// connections of their own here.
-	carries bool
+	lapse  *time.Timer  // cuts it before its entry expires; nil: nothing does
+	span   observe.Span // of setting it up; nothing when it is relayed
+
+	told atomic.Pointer[ending] // why it is cut, of a TLS client that is told so first; nil: it was not
 
 	// Known at the latest when the manager has answered, which is written under mu.
 	imsi       ident.IMSI
@@ -40,25 +43,23 @@ type conn struct {
 	inner      manager.RelayID // which leads to it
 	device     netip.AddrPort
 	devicePort uint16
-	from       *net.TCPConn // where bytes for the device may be read from before it is reached; nil: nowhere
-	early      []byte       // those that were
-	lapse      *time.Timer  // cuts it before its entry expires; nil: nothing does
 
-	span observe.Span // of setting it up
+	// carries is whether it is a client's connection that carries streams, which are
+	// connections of their own here.
+	carries bool
 
-	told atomic.Pointer[ending] // why it is cut, of a TLS client that is told so first; nil: it was not
-
-	mu    sync.Mutex // guards the rest
-	why   error      // it was cut
-	reset func()     // interrupts setting up; nil: relayed
-	link  *relay.Link
-	last  func(alert byte) bool // tells a TLS client why it is cut; nil: there is nothing to tell
-	peer  peer                  // whom the client proved to be; zero: nobody asked
+	mu sync.Mutex // guards the rest
 	// asking is whether the manager is being asked for the way. The answer may be older
 	// than what happened since: left are the places that their devices have left, and stale
 	// is whether there may be others.
 	asking, stale bool
 	left          []manager.Place // without Inner
+
+	why   error  // it was cut
+	reset func() // interrupts setting up; nil: relayed
+	link  *relay.Link
+	last  func(alert byte) bool // tells a TLS client why it is cut; nil: there is nothing to tell
+	peer  peer                  // whom the client proved to be; zero: nobody asked
 }
 
 // maxLeft bounds conn.left.
@@ -142,18 +143,6 @@ func (c *conn) condemn(why error) *relay.Link {
 	return link
 }
 
-// maxEarly is how much of what a client sends is read before its device is reached.
-const maxEarly = 8 << 10
-
-// readEarly reads what the client has sent so far, to go with the request to the inner
-// relay. What has been read once goes with every further request, too.
-func (c *conn) readEarly() []byte {
-	if c.from != nil && len(c.early) == 0 {
-		c.early = relay.Arrived(c.from, maxEarly)
-	}
-	return c.early
-}
-
 // leads reports whether c leads to a device at an address, or is being led there. If its
 // way is being asked for, that place is no answer.
 func (c *conn) leads(imsi ident.IMSI, at netip.Addr) bool {
@@ -208,12 +197,13 @@ func (c *conn) endAsking(route *manager.Route) (fresh bool) {
 	if c.stale || slices.Contains(c.left, manager.Place{IMSI: cmp.Or(route.IMSI, c.imsi), Address: route.Device.Addr()}) {
 		return false
 	}
-	c.inner, c.device = route.InnerID, route.Device
-	if route.IMSI != "" {
-		c.imsi = route.IMSI
+	// What is kept is copied: a part of the answer would keep all of it, with the ticket.
+	c.inner, c.device = manager.RelayID(strings.Clone(string(route.InnerID))), route.Device
+	if route.IMSI != "" && route.IMSI != c.imsi {
+		c.imsi = ident.IMSI(strings.Clone(string(route.IMSI)))
 	}
-	if route.SIMID != "" {
-		c.simID = route.SIMID
+	if route.SIMID != "" && route.SIMID != c.simID {
+		c.simID = strings.Clone(route.SIMID)
 	}
 	if p := route.Device.Port(); p != 0 {
 		c.devicePort = p
@@ -253,11 +243,11 @@ func (c *conn) begin(client relay.Conn, d endpoint, who peer, gen uint64) (began
 	if c.why != nil || !r.credentials.still(who, gen) {
 		return false, nil
 	}
-	start, err := r.link(client, d, len(c.early), &c.port.counters)
+	start, err := r.link(client, d, &c.port.counters)
 	if err != nil {
 		return false, err
 	}
-	c.peer, c.reset = who, nil
+	c.peer, c.reset, c.span, c.left = who, nil, observe.Span{}, nil
 	if t, ok := client.(*tlsConn); ok {
 		c.last = t.wire.last
 	}
@@ -275,19 +265,21 @@ func (c *conn) begin(client relay.Conn, d endpoint, who peer, gen uint64) (began
 }
 
 // link returns what begins to relay between a client and a device, and owns both then.
-func (r *Relay) link(client relay.Conn, d endpoint, early int, total *relay.Counters) (func(done func(relay.Result)) *relay.Link, error) {
+func (r *Relay) link(client relay.Conn, d endpoint, total *relay.Counters) (func(done func(relay.Result)) *relay.Link, error) {
 	if t, ok := client.(*net.TCPConn); ok && d.socket != nil {
 		a, ok := relay.NewSocket(t)
 		if !ok {
 			return nil, deny(manager.CauseOverloaded, nil)
 		}
-		return func(done func(relay.Result)) *relay.Link { return r.relayer.Join(a, d.socket, early, total, done) }, nil
+		return func(done func(relay.Result)) *relay.Link { return r.relayer.Join(a, d.socket, d.early, total, done) }, nil
 	}
 	b, err := d.plain()
 	if err != nil {
 		return nil, err
 	}
-	return func(done func(relay.Result)) *relay.Link { return r.relayer.StartAfter(client, b, early, total, done) }, nil
+	return func(done func(relay.Result)) *relay.Link {
+		return r.relayer.StartAfter(client, b, d.early, total, done)
+	}, nil
 }
 
 func (c *conn) finish(res relay.Result) {

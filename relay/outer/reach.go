@@ -20,6 +20,7 @@ import (
 type endpoint struct {
 	socket *relay.Socket
 	conn   relay.Conn
+	early  int // bytes of the client's that it has got already
 }
 
 // plain returns it as package net has it.
@@ -58,8 +59,10 @@ type reaching struct {
 	ctx    context.Context
 	steps  *steps
 	route  manager.Route
-	target string // as in manager.ResolveRequest
-	tries  int    // to find another way
+	from   *net.TCPConn // where bytes for the device may be read from before it is reached; nil: nowhere
+	sent   []byte       // those that were
+	target string       // as in manager.ResolveRequest
+	tries  int          // to find another way
 	began  time.Time
 	done   func(endpoint, error) // called once
 }
@@ -104,19 +107,25 @@ func (x *reaching) connect() {
 
 var errInterrupted = errors.New("interrupted")
 
+// maxEarly is how much of what a client sends is read before its device is reached.
+const maxEarly = 8 << 10
+
 // early is what goes to the device right behind the request to the inner relay: a header
-// of the PROXY protocol, version 2, if the entry wants one, and what the client has sent.
+// of the PROXY protocol, version 2, if the entry wants one, and what the client has sent so
+// far. What has been read once goes with every further request, too.
 func (x *reaching) early() []byte {
-	sent := x.readEarly()
+	if x.from != nil && len(x.sent) == 0 {
+		x.sent = relay.Arrived(x.from, maxEarly)
+	}
 	if !x.route.ProxyProtocol {
-		return sent
+		return x.sent
 	}
 	h := proxyproto.HeaderProxyFromAddrs(2, net.TCPAddrFromAddrPort(x.client), net.TCPAddrFromAddrPort(x.route.Device))
 	header, err := h.Format()
 	if err != nil { // it has no fields that could be wrong
 		x.relay.log.Error("no PROXY protocol header", "conn", x.id, "error", err)
 	}
-	return append(header, sent...)
+	return append(header, x.sent...)
 }
 
 // connectOnWorker connects over TLS, or over a network that is not the kernel's.
@@ -170,6 +179,7 @@ func (x *reaching) connected(d endpoint, err error) {
 	if err == nil {
 		x.expireAt(x.route.Expires)
 		x.relay.metrics.stage(stageDevice, x.began)
+		d.early = len(x.sent)
 		x.done(d, nil)
 		return
 	}

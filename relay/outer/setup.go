@@ -95,13 +95,11 @@ func (s *setup) resolved(route manager.Route, err error) {
 		return
 	}
 	s.route = route
-	s.port.ranges.Store(&route.Ranges)
+	ranges := route.Ranges // of route nothing else is kept
+	s.port.ranges.Store(&ranges)
 	if s.port.opening.TLS {
 		s.relay.setups.Go(s.secure)
 		return
-	}
-	if t, ok := s.client.(*net.TCPConn); ok {
-		s.from = t
 	}
 	s.reach()
 }
@@ -137,7 +135,8 @@ func (s *setup) secure() {
 }
 
 func (s *setup) reach() {
-	x := &reaching{conn: s.conn, ctx: s.ctx, steps: &s.steps, route: s.route, done: s.reached}
+	from, _ := s.client.(*net.TCPConn) // over TLS, bytes are for the device when they are decrypted
+	x := &reaching{conn: s.conn, ctx: s.ctx, steps: &s.steps, route: s.route, from: from, done: s.reached}
 	x.run()
 }
 
