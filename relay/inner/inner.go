@@ -483,17 +483,24 @@ func (r *Relay) relayed(life context.Context, t ticket, start func(done func(rel
 	r.live.Add(1)
 	r.total.Add(1)
 	r.metrics.connected.Inc()
+	if !r.log.Enabled(life, slog.LevelDebug) {
+		start(r.over) // which keeps nothing of the ticket while the connection lives
+		return
+	}
 	start(func(res relay.Result) {
-		defer r.gone()
-		r.live.Add(-1)
-		r.metrics.ended(res.Cause)
-		r.mu.Lock()
-		r.ended[res.Cause]++
-		r.mu.Unlock()
-		if r.log.Enabled(life, slog.LevelDebug) {
-			r.log.Debug("connection ended", "conn", t.Connection, "entry", t.Entry, "device", t.Device, "cause", res.Cause, "up", res.AToB, "down", res.BToA, "error", res.Err)
-		}
+		r.log.Debug("connection ended", "conn", t.Connection, "entry", t.Entry, "device", t.Device, "cause", res.Cause, "up", res.AToB, "down", res.BToA, "error", res.Err)
+		r.over(res)
 	})
+}
+
+// over counts a relayed connection out.
+func (r *Relay) over(res relay.Result) {
+	defer r.gone()
+	r.live.Add(-1)
+	r.metrics.ended(res.Cause)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ended[res.Cause]++
 }
 
 // setUp takes a connection as far as the device. outer is nil when there is nobody to
