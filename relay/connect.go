@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"strings"
 )
 
@@ -24,12 +25,21 @@ import (
 //
 // After the empty line of a 200 answer the connection carries the device's bytes.
 // Any other answer has the reason in X-Simreach-Error, and the connection ends.
+//
+// An outer relay that wants to use the connection again says so with X-Simreach-Frames,
+// whose value is how many bytes of the client come right behind the request. If the answer
+// has that header, too, with the value 1, frames follow: after those bytes in the one
+// direction, at once in the other.
 
 // MaxHead is the largest head of a request or an answer, in bytes.
 const MaxHead = 8 << 10
 
-// HeaderError is the response header that carries a Refusal.
-const HeaderError = "X-Simreach-Error"
+const (
+	// HeaderError is the response header that carries a Refusal.
+	HeaderError = "X-Simreach-Error"
+	// HeaderFrames asks for frames, or grants them.
+	HeaderFrames = "X-Simreach-Frames"
+)
 
 var (
 	// ErrHeadTooLarge is a head that does not end within MaxHead bytes.
@@ -49,6 +59,9 @@ type Request struct {
 	// so that a device which is reached has it without another round trip; otherwise it
 	// is lost. ReadRequest leaves it unread.
 	Early []byte
+
+	frames bool   // are asked for
+	ahead  uint16 // how many bytes of Early come before the first one
 }
 
 // Connect asks the inner relay behind c for a connection (R15). When it returns
@@ -64,11 +77,17 @@ func Connect(ctx context.Context, c net.Conn, r Request) error {
 	if err != nil {
 		return fmt.Errorf("connect %s: %w", r.Target, err)
 	}
-	if err := parseResponse(head); err != nil {
+	framed, err := parseResponse(head)
+	if err == nil && framed {
+		err = errNotAsked
+	}
+	if err != nil {
 		return fmt.Errorf("connect %s: %w", r.Target, err)
 	}
 	return nil
 }
+
+var errNotAsked = fmt.Errorf("%w: frames, which nobody asked for", ErrMalformed)
 
 // The lines of a head as Connect writes them.
 const (
@@ -76,7 +95,11 @@ const (
 	lineHost    = " HTTP/1.1\r\nHost: "
 	lineTicket  = "\r\nProxy-Authorization: Bearer "
 	lineTrace   = "\r\nTraceparent: "
-	accepted    = "HTTP/1.1 200 Connection established\r\n\r\n"
+	lineFrames  = "\r\n" + HeaderFrames + ": "
+	established = "HTTP/1.1 200 Connection established"
+	accepted    = established + headEnd
+	// acceptedFramed goes on in frames.
+	acceptedFramed = established + lineFrames + "1" + headEnd
 )
 
 // head returns the request as it is sent, Early included.
@@ -90,25 +113,32 @@ func (r Request) head() []byte {
 	if r.Trace != "" {
 		head = append(append(head, lineTrace...), r.Trace...)
 	}
+	if r.frames {
+		head = strconv.AppendInt(append(head, lineFrames...), int64(r.ahead), 10)
+	}
 	return append(append(head, headEnd...), r.Early...)
 }
 
-func parseResponse(head []byte) error {
-	if string(head) == accepted {
-		return nil
+// parseResponse returns whether frames follow, or why there is no connection.
+func parseResponse(head []byte) (framed bool, err error) {
+	switch string(head) {
+	case accepted:
+		return false, nil
+	case acceptedFramed:
+		return true, nil
 	}
 	resp, err := http.ReadResponse(bufio.NewReaderSize(bytes.NewReader(head), 256), &http.Request{Method: http.MethodConnect})
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrMalformed, err)
+		return false, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
 	resp.Body.Close()
 	if resp.StatusCode/100 == 2 {
-		return nil
+		return resp.Header.Get(HeaderFrames) != "", nil
 	}
 	if reason := Refusal(resp.Header.Get(HeaderError)); refusals[reason] != 0 {
-		return reason
+		return false, reason
 	}
-	return UnknownRefusal
+	return false, UnknownRefusal
 }
 
 // ReadRequest reads an outer relay's request from c, and not one byte more. It
@@ -153,6 +183,12 @@ func parseHTTP(head []byte) (Request, error) {
 		return bad("several Proxy-Authorization headers")
 	}
 	r := Request{Target: target, Trace: h.Header.Get("Traceparent")}
+	if ahead := h.Header.Get(HeaderFrames); ahead != "" {
+		if r.ahead, err = parseAhead(ahead); err != nil {
+			return bad(HeaderFrames + " is not a number of bytes")
+		}
+		r.frames = true
+	}
 	if len(auth) == 1 {
 		scheme, ticket, ok := strings.Cut(auth[0], " ")
 		if !ok || !strings.EqualFold(scheme, "Bearer") {
@@ -161,6 +197,11 @@ func parseHTTP(head []byte) (Request, error) {
 		r.Ticket = strings.TrimSpace(ticket)
 	}
 	return r, nil
+}
+
+func parseAhead(text string) (uint16, error) {
+	n, err := strconv.ParseUint(text, 10, 16)
+	return uint16(n), err
 }
 
 // parseOwn parses a head that looks exactly as Connect writes it, which costs a tenth of
@@ -181,10 +222,20 @@ func parseOwn(head string) (r Request, ok bool) {
 		return r, false
 	}
 	if rest, ok = strings.CutPrefix(rest, lineTicket); ok {
-		r.Ticket, rest, _ = strings.Cut(rest, "\r\n")
+		var more bool
+		if r.Ticket, rest, more = strings.Cut(rest, "\r\n"); more {
+			rest = "\r\n" + rest
+		}
 		if !isToken68(r.Ticket) {
 			return r, false
 		}
+	}
+	if ahead, found := strings.CutPrefix(rest, lineFrames); found {
+		var err error
+		if r.ahead, err = parseAhead(ahead); err != nil {
+			return r, false
+		}
+		r.frames, rest = true, ""
 	}
 	if rest != "" { // a trace, or something that net/http shall judge
 		return r, false

@@ -210,7 +210,7 @@ func FuzzReadHead(f *testing.F) {
 		if src.Len() != len(in)-len(head) {
 			t.Fatalf("%d bytes behind the head were read", len(in)-len(head)-src.Len())
 		}
-		_ = parseResponse(head)
+		_, _ = parseResponse(head)
 		r, err := parseRequest(head)
 		if err != nil {
 			return

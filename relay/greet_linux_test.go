@@ -86,7 +86,7 @@ func expectRefusal(t testing.TB, outer *net.TCPConn, want Refusal) {
 	if err != nil && !errors.Is(err, syscall.ECONNRESET) { // what it had sent and nobody read
 		t.Fatal(err)
 	}
-	if err := parseResponse(text); !errors.Is(err, want) {
+	if _, err := parseResponse(text); !errors.Is(err, want) {
 		t.Errorf("told %q; want %s", text, want)
 	}
 }

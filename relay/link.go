@@ -23,7 +23,13 @@ type Config struct {
 	// Linux has them.
 	// 0: one for each processor that the program may use.
 	Loops int `yaml:"loops"`
+	// Kept is how many connections to one inner relay, on each event loop, may wait for
+	// another client after theirs has gone. 0: 32. Negative: none, each client has one of
+	// its own.
+	Kept int `yaml:"kept"`
 }
+
+const defaultKept = 32
 
 // Validate reports what is wrong with c.
 func (c Config) Validate() error {
@@ -54,7 +60,7 @@ func NewRelayer(cfg Config) (*Relayer, error) {
 	}
 	r := &Relayer{cfg: cfg, ready: make(chan struct{})}
 	for range cmp.Or(cfg.Loops, min(runtime.GOMAXPROCS(0), maxLoops)) {
-		if l := newLoop(cfg.IdleTimeout); l != nil {
+		if l := newLoop(cfg.IdleTimeout, max(cmp.Or(cfg.Kept, defaultKept), 0)); l != nil {
 			r.loops = append(r.loops, l)
 		}
 	}
@@ -115,6 +121,7 @@ type Link struct {
 	total    *Counters
 	done     func(Result)
 	split    *splitter // of a link on goroutines
+	kept     keeper    // of the connection to another relay; nil: it ends with the link
 	loop     *loop     // of the others
 	slot     uint32    // belongs to the loop
 	task     task      // the connection is still being set up; nil: it is not
@@ -132,6 +139,13 @@ func newLinkOf(n int, total *Counters, done func(Result)) *Link {
 		}
 	}
 	return l
+}
+
+// over tells the owner.
+func (l *Link) over(c Cause, err error) {
+	res := Result{Cause: c, Err: err}
+	res.AToB, res.BToA = l.Bytes()
+	l.done(res)
 }
 
 // Bytes returns how many bytes were written to b and to a so far.

@@ -3,6 +3,7 @@ package relay
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"runtime"
 	"sync"
@@ -37,11 +38,13 @@ type loop struct {
 	links    []*Link // by slot; nil for a free one
 	free     uint32  // first free slot, or noSlot
 	pipes    pipes
-	spilled  map[uint64][]byte // pending bytes for which there was no pipe
-	again    []uint32          // slots that have more to do, with their direction
-	batch    []uint32          // spare memory of again
-	dying    []*Link           // cut: they are to be tidied up
-	now      int64             // by clock, when the last events came
+	kept     int                      // how many connections a pool has at most
+	pools    map[netip.AddrPort]*pool // of inner relays
+	spilled  map[uint64][]byte        // pending bytes for which there was no pipe
+	again    []uint32                 // slots that have more to do, with their direction
+	batch    []uint32                 // spare memory of again
+	dying    []*Link                  // cut: they are to be tidied up
+	now      int64                    // by clock, when the last events came
 
 	mu      sync.Mutex // guards the rest
 	starts  []newLink
@@ -55,6 +58,7 @@ type loop struct {
 type newLink struct {
 	link   *Link
 	socket [2]*Socket // of a link
+	side   int8       // that speaks frames, if link.kept is not nil
 }
 
 // noFD is the descriptor of a socket that is closed.
@@ -63,8 +67,8 @@ const noFD = -1
 // noSlot is the index of no slot.
 const noSlot = ^uint32(0)
 
-func newLoop(idle time.Duration) *loop {
-	l := &loop{free: noSlot, born: time.Now(), pipes: pipes{limit: maxPipes}, late: newWheel(0, lateTick)}
+func newLoop(idle time.Duration, kept int) *loop {
+	l := &loop{kept: kept, free: noSlot, born: time.Now(), pipes: pipes{limit: maxPipes}, late: newWheel(0, lateTick)}
 	if idle > 0 {
 		l.idle = newWheel(idle, max(idle/wheelTurn, time.Millisecond))
 	}
@@ -102,7 +106,7 @@ func (l *loop) prepare() error {
 	}
 	l.epoll, l.wake = ep, wake
 	l.buffer, l.events = make([]byte, bufferedMax), make([]unix.EpollEvent, maxEvents)
-	l.spilled = map[uint64][]byte{}
+	l.spilled, l.pools = map[uint64][]byte{}, map[netip.AddrPort]*pool{}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.open = true
@@ -454,13 +458,17 @@ func (l *loop) take(link *Link, fd [2]int32) (uint32, *pair) {
 	}
 	p := l.at(i)
 	l.free = p.next
-	generation := p.generation
-	*p = pair{fd: fd, generation: generation, tick: noTick}
+	p.reset(fd)
+	l.links[i], link.slot = link, i
+	return i, p
+}
+
+// reset makes p new, in its slot.
+func (p *pair) reset(fd [2]int32) {
+	*p = pair{fd: fd, generation: p.generation, tick: noTick, tunnel: noSide}
 	for d := range 2 {
 		p.half[d].pipe = noPipe
 	}
-	l.links[i], link.slot = link, i
-	return i, p
 }
 
 // release takes the slot back.
@@ -478,6 +486,11 @@ func (l *loop) add(s newLink) {
 	if l.idle != nil {
 		p.moved = l.clock()
 		l.idle.add(l, i, p)
+	}
+	if s.link.kept != nil {
+		p.tunnel = s.side
+		p.half[0].framed, p.half[1].framed = true, true
+		p.half[s.side].count = s.socket[s.side].ahead
 	}
 	for side := range p.fd {
 		p.side[side].writable = true
@@ -514,6 +527,13 @@ func (l *loop) grow() uint32 {
 
 // remove frees the slot of a pair whose sockets are closed and tells its owner.
 func (l *loop) remove(i uint32, p *pair, c Cause, err error) {
+	link := l.tidy(i, p)
+	l.release(i, p)
+	link.over(c, err)
+}
+
+// tidy gives back what a pair has of the loop but its slot.
+func (l *loop) tidy(i uint32, p *pair) *Link {
 	for d := range 2 {
 		h := &p.half[d]
 		if h.pending > 0 && h.pipe == noPipe {
@@ -525,11 +545,7 @@ func (l *loop) remove(i uint32, p *pair, c Cause, err error) {
 	if l.idle != nil {
 		l.idle.remove(l, p)
 	}
-	link := l.links[i]
-	l.release(i, p)
-	res := Result{Cause: c, Err: err}
-	res.AToB, res.BToA = link.Bytes()
-	link.done(res)
+	return l.links[i]
 }
 
 // cutAll cuts every link.

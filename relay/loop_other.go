@@ -10,7 +10,7 @@ import (
 // loop is an event loop, which only Linux has.
 type loop struct{}
 
-func newLoop(time.Duration) *loop { return nil }
+func newLoop(time.Duration, int) *loop { return nil }
 
 func (*loop) cut([]*Link, error) {}
 func (*loop) prepare() error     { return nil }
@@ -39,6 +39,11 @@ func (r *Relayer) Call(Call) *Link { return nil }
 
 // Begin is never called.
 func (*Link) Begin() {}
+
+type keeper any
+
+// GreetAgain does nothing here.
+func (r *Relayer) GreetAgain(*Socket, Greeting) *Link { return nil }
 
 // Greet does nothing here.
 func (r *Relayer) Greet(*net.TCPConn, Greeting) *Link { return nil }

@@ -20,6 +20,7 @@ type pair struct {
 	tick           uint32 // of the idle wheel, or of that of tasks, or noTick
 	moved          int64  // by the loop's clock: when bytes moved last, or a task's deadline
 	cut            bool   // a was reset, and the pair waits in loop.dying
+	tunnel         int8   // the side that another relay is at, if frames are spoken there, or noSide
 }
 
 // half is one direction of a pair.
@@ -30,7 +31,14 @@ type half struct {
 	eof     bool   // the source has sent FIN
 	ended   bool   // and so have we
 	queued  bool   // in loop.again
+	framing
 }
+
+// noSide is the side of a pair without frames.
+const noSide = -1
+
+// wraps reports whether what direction d writes goes into frames.
+func (p *pair) wraps(d int) bool { return p.half[d].framed && p.tunnel == int8(1-d) }
 
 // side is what is known of one socket.
 type side struct {
@@ -86,7 +94,7 @@ func (l *loop) pump(i uint32, p *pair, d int) outcome {
 		var n int
 		var e syscall.Errno
 		var call string
-		if h.bulk && l.pipe(h) {
+		if h.bulk && !h.framed && l.pipe(h) {
 			call = "splice"
 			n, e = l.fill(p, d)
 		} else {
@@ -126,26 +134,55 @@ func (l *loop) fill(p *pair, d int) (int, syscall.Errno) {
 // copy receives into the loop's buffer and sends what it received. What cannot be sent
 // now becomes pending.
 func (l *loop) copy(i uint32, p *pair, d int) (n int, recvError, sendError syscall.Errno) {
-	n, e := receiveNow(p.fd[d], l.buffer)
-	if e != 0 || n == 0 {
-		return 0, e, 0
+	h, room, wraps := &p.half[d], l.buffer, p.wraps(d)
+	if wraps {
+		room = room[frameHead:]
 	}
-	if from := &p.side[d]; n < len(l.buffer) && !from.over {
+	n, e := receiveNow(p.fd[d], room)
+	switch {
+	case e != 0:
+		return 0, e, 0
+	case n == 0 && h.framed && !wraps: // the other relay has gone
+		return 0, unix.ECONNRESET, 0
+	case n == 0:
+		return 0, 0, 0
+	}
+	if from := &p.side[d]; n < len(room) && !from.over {
 		from.readable = false // drained: the next byte is an event
 	}
-	m, e := sendNow(p.fd[1-d], l.buffer[:n])
+	b, head := room[:n], 0
+	switch {
+	case wraps:
+		b, head = l.buffer[:frameHead+n], frameHead
+		h.wrap(b)
+	case h.framed:
+		if b, h.eof, e = h.unwrap(b); e != 0 {
+			return 0, e, 0
+		}
+		if len(b) == 0 {
+			return n, 0, 0
+		}
+	}
+	return n, 0, l.put(i, p, d, b, head)
+}
+
+// put sends bytes that a direction has, of which the first are no payload. What cannot be
+// sent now becomes pending.
+func (l *loop) put(i uint32, p *pair, d int, b []byte, head int) syscall.Errno {
+	n, e := sendNow(p.fd[1-d], b)
 	switch {
 	case e == unix.EAGAIN:
-		m = 0
+		n = 0
 	case e != 0:
-		return n, 0, e
+		return e
 	}
-	l.count(i, d, m)
-	if m < n {
+	l.count(i, d, max(n-head, 0))
+	if n < len(b) {
 		p.side[1-d].writable = false
-		l.keep(i, p, d, l.buffer[m:n])
+		p.half[d].owed = uint8(max(head-n, 0))
+		l.keep(i, p, d, b[n:])
 	}
-	return n, 0, 0
+	return 0
 }
 
 // keep keeps bytes that the destination does not take now.
@@ -185,7 +222,9 @@ func (l *loop) flush(i uint32, p *pair, d int) syscall.Errno {
 		return e
 	}
 	h.pending -= uint32(n)
-	l.count(i, d, n)
+	head := min(n, int(h.owed))
+	h.owed -= uint8(head)
+	l.count(i, d, n-head)
 	p.moved = l.now
 	if rest == nil {
 		return 0
@@ -222,22 +261,59 @@ func (l *loop) count(i uint32, d, n int) {
 	}
 }
 
-// end passes a FIN on. When both have passed the pair is over.
+// end passes the end of a direction on. When both have ended the pair is over.
 func (l *loop) end(i uint32, p *pair, d int) outcome {
-	p.half[d].ended = true
-	if p.half[1-d].ended { // closing sends this FIN
+	h, last := &p.half[d], p.half[1-d].ended
+	switch {
+	case p.wraps(d):
+		if h.said {
+			break
+		}
+		h.said = true
+		b := frames(frameFin, frameFree)
+		if !last || p.tunnel != inner {
+			b = b[:frameHead]
+		}
+		if e := l.put(i, p, d, b, len(b)); e != 0 {
+			return l.failed(i, p, 1-d, "send", e)
+		}
+		if h.pending > 0 {
+			return waits
+		}
+	case last: // closing sends this FIN
+	default:
+		if e := finishNow(p.fd[1-d]); e != 0 {
+			if pending := socketError(p.fd[1-d]); pending != 0 {
+				e = pending // what made it fail, as a reset
+			}
+			return l.failed(i, p, 1-d, "shutdown", e)
+		}
+	}
+	h.ended = true
+	if !last {
+		return waits
+	}
+	l.over(i, p, d)
+	return ended
+}
+
+// over closes a pair of which both directions have ended, d being the last: but for the
+// connection to another relay, if it can be used again.
+func (l *loop) over(i uint32, p *pair, d int) {
+	side := p.tunnel
+	again := side != noSide && p.half[0].framed && p.half[1].framed && !p.half[side].begun
+	if again && side == inner && d == inner { // or free went with fin
+		n, e := sendNow(p.fd[side], frames(frameFree))
+		again = e == 0 && n == frameHead
+	}
+	if !again {
 		closeFD(p.fd[0])
 		closeFD(p.fd[1])
 		l.remove(i, p, Closed, nil)
-		return ended
+		return
 	}
-	if e := finishNow(p.fd[1-d]); e != 0 {
-		if pending := socketError(p.fd[1-d]); pending != 0 {
-			e = pending // what made it fail, as a reset
-		}
-		return l.failed(i, p, 1-d, "shutdown", e)
-	}
-	return waits
+	closeFD(p.fd[1-side])
+	l.links[i].kept.keep(l, i, p)
 }
 
 // failed resets both sides after a failure of one.

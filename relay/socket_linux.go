@@ -10,8 +10,10 @@ import (
 // Socket is a kernel's TCP connection outside Go's poller, for an event loop. One
 // goroutine owns it until it gives it to Relayer.Join, or ends it with Conn or Abort.
 type Socket struct {
-	fd   int32 // noFD: somebody else has it
-	loop *loop // whose epoll knows fd; nil: none
+	fd    int32  // noFD: somebody else has it
+	loop  *loop  // whose epoll knows fd; nil: none
+	kept  keeper // of the connection, on which frames are spoken; nil: they are not
+	ahead uint16 // bytes that come before the first frame
 }
 
 // NewSocket takes c out of Go's poller; c is closed then. false: it could not, and

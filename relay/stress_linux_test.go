@@ -1,12 +1,14 @@
 package relay
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -24,7 +26,7 @@ type world struct {
 	silent  netip.AddrPort
 	nobody  netip.AddrPort
 	pending sync.WaitGroup // owners that have not been told
-	counts  [4]atomic.Int64
+	counts  [5]atomic.Int64
 }
 
 var errRandom = errors.New("by chance")
@@ -58,10 +60,20 @@ func (w *world) greetOne(c *net.TCPConn, n uint64) {
 		Abort(c)
 		return
 	}
-	mood, told, timeout := r.IntN(12), w.once("Greet"), time.Duration(1+r.IntN(60))*time.Millisecond
+	q, mood := w.greeting(r, time.Second)
+	link := w.Greet(c, q)
+	if mood == 5 {
+		sometime(r, func() { link.Cut(errRandom) })
+	}
+}
+
+// greeting is what an inner relay does with a request, or with several.
+func (w *world) greeting(r *rand.Rand, timeout time.Duration) (_ Greeting, mood int) {
+	mood = r.IntN(12)
+	told, dial := w.once("Greet"), time.Duration(1+r.IntN(60))*time.Millisecond
 	w.pending.Add(1)
-	link := w.Greet(c, Greeting{
-		Timeout: time.Second, DialTimeout: timeout,
+	q := Greeting{
+		Timeout: timeout, DialTimeout: dial,
 		Requested: func(Request) (netip.AddrPort, Refusal) {
 			switch mood {
 			case 0:
@@ -77,7 +89,7 @@ func (w *world) greetOne(c *net.TCPConn, n uint64) {
 			told()
 			defer w.pending.Done()
 			switch {
-			case why != "":
+			case why != "", outer == nil:
 				return
 			case mood == 3:
 				outer.Abort()
@@ -91,21 +103,29 @@ func (w *world) greetOne(c *net.TCPConn, n uint64) {
 				link.Cut(errRandom)
 			}
 		},
-	})
-	if mood == 5 {
-		sometime(r, func() { link.Cut(errRandom) })
 	}
+	if r.IntN(4) > 0 {
+		q.Again = func(s *Socket) {
+			q, mood := w.greeting(r, time.Duration(1+r.IntN(60))*time.Millisecond)
+			w.counts[4].Add(1)
+			if link := w.GreetAgain(s, q); mood == 5 {
+				sometime(r, func() { link.Cut(errRandom) })
+			}
+		}
+	}
+	return q, mood
 }
 
 // callOne is an outer relay with a client.
 func (w *world) callOne(t *testing.T, n uint64) {
 	r := rand.New(rand.NewPCG(w.seed, n|1<<32))
-	early := make([]byte, r.IntN(2)*r.IntN(20_000))
+	early := noise(r, r.IntN(2)*r.IntN(20_000))
 	told := w.once("Call")
 	answers := make(chan answer, 2)
 	w.pending.Add(1)
 	link := w.Call(Call{
 		To: w.inner, Request: Request{Target: w.device, Ticket: "t"}, Timeout: time.Duration(1+r.IntN(120)) * time.Millisecond,
+		Frames: r.IntN(4) > 0, Fresh: r.IntN(8) == 0,
 		Early:    func() []byte { return early },
 		Answered: func(d *Socket, asked bool, err error) { told(); answers <- answer{d, asked, err}; w.pending.Done() },
 	})
@@ -154,7 +174,7 @@ func (w *world) callOne(t *testing.T, n uint64) {
 		Abort(client)
 		return
 	}
-	sent := make([]byte, r.IntN(100_000))
+	sent := noise(r, r.IntN([]int{10, 20_000, 100_000}[r.IntN(3)]))
 	var wg sync.WaitGroup
 	var werr error // the kernel tells of a reset once: either the writer or the reader
 	wg.Go(func() {
@@ -164,9 +184,17 @@ func (w *world) callOne(t *testing.T, n uint64) {
 	})
 	got, err := io.ReadAll(client)
 	wg.Wait()
-	if want := len(early) + len(sent); err == nil && werr == nil && len(got) != want && len(got) != 0 {
-		t.Errorf("seed %d, connection %d: %d bytes came back in order; want %d, or none, or a reset", w.seed, n, len(got), want)
+	if want := slices.Concat(early, sent); err == nil && werr == nil && len(got) != 0 && !bytes.Equal(got, want) {
+		t.Errorf("seed %d, connection %d: %d bytes came back in order; want the %d that were sent, or none, or a reset", w.seed, n, len(got), len(want))
 	}
+}
+
+func noise(r *rand.Rand, n int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(r.Uint32())
+	}
+	return b
 }
 
 // Connections by the thousand, of which many are refused, cut, reset, late, or all of it:
@@ -174,7 +202,7 @@ func (w *world) callOne(t *testing.T, n uint64) {
 func TestTasksOfAllKinds(t *testing.T) {
 	w := &world{tasks: newTasks(t, 2), seed: rand.Uint64(), silent: testenv.SilentAddress(t), nobody: testenv.FreePort(t)}
 	defer func() {
-		t.Logf("seed %d: %d connected, %d refused, %d cut or late, %d reset", w.seed, w.counts[0].Load(), w.counts[1].Load(), w.counts[2].Load(), w.counts[3].Load())
+		t.Logf("seed %d: %d connected, %d refused, %d cut or late, %d reset, %d times again", w.seed, w.counts[0].Load(), w.counts[1].Load(), w.counts[2].Load(), w.counts[3].Load(), w.counts[4].Load())
 	}()
 	listener := func() (net.Listener, netip.AddrPort) {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -215,7 +243,7 @@ func TestTasksOfAllKinds(t *testing.T) {
 	accepting.Wait()
 	w.pending.Wait()
 	devices.Wait()
-	if w.counts[0].Load() == 0 || w.counts[1].Load() == 0 || w.counts[2].Load() == 0 {
+	if w.counts[0].Load() == 0 || w.counts[1].Load() == 0 || w.counts[2].Load() == 0 || w.counts[4].Load() == 0 {
 		t.Error("something never happened")
 	}
 }
@@ -237,7 +265,7 @@ func TestTasksOfAllKindsStop(t *testing.T) {
 			calls.Add(1)
 			told := w.once("Call")
 			link := w.Call(Call{
-				To: w.inner, Request: Request{Target: w.device, Ticket: "t"}, Timeout: soon,
+				To: w.inner, Request: Request{Target: w.device, Ticket: "t"}, Timeout: soon, Frames: true,
 				Answered: func(d *Socket, _ bool, _ error) {
 					told()
 					if d != nil {

@@ -14,6 +14,11 @@ type Call struct {
 	// is called on a loop, at most once.
 	Early   func() []byte
 	Timeout time.Duration
+	// Frames has the connection to the inner relay used again after the device's, if the
+	// inner relay agrees. The answer may be given to Join only then.
+	Frames bool
+	// Fresh has the inner relay asked on a new connection.
+	Fresh bool
 	// Answered is called once, on a loop, with the connection to the device, which it
 	// owns, or with the error: the inner relay's Refusal, os.ErrDeadlineExceeded, why it
 	// was cut, or what failed; asked is whether the inner relay had been reached. If the
@@ -29,8 +34,13 @@ type Greeting struct {
 	TCP         TCPOptions // of the connection to the device
 	// Requested, called on a loop, says where a request leads, or why not.
 	Requested func(Request) (device netip.AddrPort, why Refusal)
+	// Again, if not nil, lets the outer relay use its connection for another request when
+	// the link that Join made of both connections has ended in order, and what it is
+	// called with, on a loop, is for GreetAgain.
+	Again func(*Socket)
 	// Ended is called once, on a loop, with both connections, which it owns, or with why
 	// there are none: the outer relay has been told, and err is what is behind it, if
-	// anything is. If the Relayer has stopped, Greet calls it.
+	// anything is; after GreetAgain, also with nothing at all: there was no other request.
+	// If the Relayer has stopped, Greet calls it.
 	Ended func(outer, device *Socket, why Refusal, err error)
 }

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"cmp"
 	"errors"
+	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/netip"
 	"os"
@@ -31,6 +33,9 @@ type task interface {
 
 // begin gives a task its slot.
 func (l *loop) begin(link *Link) {
+	if c, ok := link.task.(*call); ok && c.again(l, link) {
+		return
+	}
 	i, p := l.take(link, [2]int32{noFD, noFD})
 	link.task.begin(l, i, p)
 }
@@ -76,6 +81,9 @@ func (p *pair) connected() (bool, error) {
 	return true, nil
 }
 
+// errBye is a bye in place of a head.
+var errBye = fmt.Errorf("%w: the connection is not used again", ErrMalformed)
+
 // head takes a head off a socket if it has come as a whole; nil, nil: not yet. What it
 // returns is good until the loop's buffer is used again.
 func (l *loop) head(fd int32, s *side) ([]byte, error) {
@@ -92,6 +100,8 @@ func (l *loop) head(fd int32, s *side) ([]byte, error) {
 	}
 	end := bytes.Index(b[:n], []byte(headEnd))
 	switch {
+	case bytes.Equal(b[:min(n, frameHead)], frames(frameBye)):
+		return nil, errBye
 	case end >= 0:
 		if _, e := receiveNow(fd, b[:end+len(headEnd)]); e != 0 {
 			return nil, callError("recv", e)
@@ -135,11 +145,36 @@ type call struct {
 	Call
 	asked    bool
 	accepted bool   // by the inner relay, perhaps before all of head was sent
-	head     []byte // what is left to be sent
+	framed   bool   // as accepted
+	used     bool   // the connection has served another client
+	head     []byte // the request
+	sent     int    // how much of it
+}
+
+// again begins on a connection that waits for another client; false: there is none.
+func (c *call) again(l *loop, link *Link) bool {
+	if l.kept == 0 {
+		c.Frames = false
+	}
+	if !c.Frames || c.Fresh {
+		return false
+	}
+	i, p, ok := l.reuse(link, l.pool(c.To))
+	if !ok {
+		return false
+	}
+	c.used = true
+	l.until(i, p, c.Timeout)
+	c.step(l, i, p)
+	return true
 }
 
 func (c *call) begin(l *loop, i uint32, p *pair) {
 	l.until(i, p, c.Timeout)
+	c.dial(l, i, p)
+}
+
+func (c *call) dial(l *loop, i uint32, p *pair) {
 	if err := l.dial(i, p, c.To, TCPOptions{}); err != nil {
 		c.fail(l, i, p, err)
 	}
@@ -147,49 +182,75 @@ func (c *call) begin(l *loop, i uint32, p *pair) {
 
 func (c *call) step(l *loop, i uint32, p *pair) {
 	if !c.asked {
-		ok, err := p.connected()
-		if err != nil {
-			c.fail(l, i, p, err)
-			return
-		}
-		if !ok {
-			return
+		if !c.used {
+			ok, err := p.connected()
+			if err != nil {
+				c.fail(l, i, p, err)
+				return
+			}
+			if !ok {
+				return
+			}
 		}
 		c.asked = true
-		r := c.Request
-		if c.Early != nil {
-			r.Early = c.Early()
+		if c.head == nil {
+			r := c.Request
+			if c.Early != nil {
+				r.Early = c.Early()
+			}
+			if c.Frames = c.Frames && len(r.Early) <= math.MaxUint16; c.Frames {
+				r.frames, r.ahead = true, uint16(len(r.Early))
+			}
+			c.head = r.head()
 		}
-		c.head = r.head()
 	}
-	if len(c.head) > 0 && p.side[1].writable {
-		n, e := sendNow(p.fd[1], c.head)
+	if c.sent < len(c.head) && p.side[1].writable {
+		n, e := sendNow(p.fd[1], c.head[c.sent:])
 		switch {
 		case e == unix.EAGAIN:
 			p.side[1].writable = false
 		case e != 0:
 			err := c.answer(l, p) // an inner relay that refuses need not read what follows
-			if _, ok := errors.AsType[Refusal](err); !ok {
+			if _, ok := errors.AsType[Refusal](err); !ok && err != errBye {
 				err = callError("send", e)
 			}
-			c.fail(l, i, p, err)
+			c.failed(l, i, p, err)
 			return
 		default:
-			c.head = c.head[n:]
+			c.sent += n
 		}
 	}
 	if p.side[1].readable {
 		if err := c.answer(l, p); err != nil {
-			c.fail(l, i, p, err)
+			c.failed(l, i, p, err)
 			return
 		}
 	}
-	if !c.accepted || len(c.head) > 0 {
+	if !c.accepted || c.sent < len(c.head) {
 		return
 	}
-	fd := p.fd[1]
+	s := l.socket(p.fd[1])
+	if c.framed {
+		s.kept = l.pool(c.To)
+	}
 	l.endTask(i, p)
-	c.Answered(l.socket(fd), true, nil)
+	c.Answered(s, true, nil)
+}
+
+// failed goes on after an error of the connection: with another one if the inner relay
+// has said that it reads no request on this one.
+func (c *call) failed(l *loop, i uint32, p *pair, err error) {
+	if err != errBye || !c.used {
+		c.fail(l, i, p, err)
+		return
+	}
+	link, deadline := l.links[i], p.moved
+	closeFD(p.fd[1])
+	l.endTask(i, p)
+	i, p = l.take(link, [2]int32{noFD, noFD}) // events of the old socket are not the new one's
+	c.asked, c.used, c.sent = false, false, 0
+	l.until(i, p, time.Duration(deadline-l.clock()))
+	c.dial(l, i, p)
 }
 
 // answer takes the answer if it has come and was not taken before.
@@ -201,8 +262,11 @@ func (c *call) answer(l *loop, p *pair) error {
 	if err != nil || head == nil {
 		return err
 	}
-	if err := parseResponse(head); err != nil {
+	if c.framed, err = parseResponse(head); err != nil {
 		return err
+	}
+	if c.framed && !c.Frames {
+		return errNotAsked
 	}
 	c.accepted = true
 	return nil
@@ -226,8 +290,13 @@ func (r *Relayer) Greet(c *net.TCPConn, g Greeting) *Link {
 	if !ok {
 		return nil
 	}
-	link := r.newTask(&greet{Greeting: g, outer: s})
-	link.Begin()
+	return r.GreetAgain(s, g)
+}
+
+// GreetAgain is Greet on a connection that Greeting.Again was called with.
+func (r *Relayer) GreetAgain(s *Socket, g Greeting) *Link {
+	link := &Link{task: &greet{Greeting: g, outer: s}}
+	cmp.Or(s.loop, r.nextLoop()).newLink(link).Begin()
 	return link
 }
 
@@ -235,13 +304,16 @@ func (r *Relayer) Greet(c *net.TCPConn, g Greeting) *Link {
 type greet struct {
 	Greeting
 	outer   *Socket // before begin
+	used    bool    // it has served a client before
+	framed  bool    // as was asked for
+	ahead   uint16  // bytes of the client before the first frame
 	dialing bool
 }
 
 func (g *greet) begin(l *loop, i uint32, p *pair) {
-	p.fd[0] = g.outer.take()
+	p.fd[0], g.used = g.outer.take(), g.outer.loop == l
 	l.until(i, p, g.Timeout)
-	if e := l.watch(i, p, 0, false); e != 0 {
+	if e := l.watch(i, p, 0, g.used); e != 0 {
 		g.fail(l, i, p, callError("epoll_ctl", e))
 	}
 }
@@ -253,6 +325,10 @@ func (g *greet) step(l *loop, i uint32, p *pair) {
 	}
 	head, err := l.head(p.fd[0], &p.side[0])
 	if err == nil && head == nil {
+		return
+	}
+	if g.used && (err == io.ErrUnexpectedEOF || errors.As(err, new(syscall.Errno))) { // there is no other client
+		g.leave(l, i, p)
 		return
 	}
 	var r Request
@@ -271,7 +347,7 @@ func (g *greet) step(l *loop, i uint32, p *pair) {
 		g.end(l, i, p, why, nil)
 		return
 	}
-	g.dialing = true
+	g.dialing, g.framed, g.ahead = true, r.frames && g.Again != nil, r.ahead
 	l.until(i, p, g.DialTimeout)
 	if err := l.dial(i, p, device, g.TCP); err != nil {
 		g.end(l, i, p, ClassifyDial(err), err)
@@ -290,11 +366,18 @@ func (g *greet) dialed(l *loop, i uint32, p *pair) {
 	case !ok:
 		return
 	}
-	if n, e := sendNow(p.fd[0], []byte(accepted)); e != 0 || n < len(accepted) {
+	answer := accepted
+	if g.framed {
+		answer = acceptedFramed
+	}
+	if n, e := sendNow(p.fd[0], []byte(answer)); e != 0 || n < len(answer) {
 		g.end(l, i, p, BadRequest, callError("send", e))
 		return
 	}
 	outer, device := l.socket(p.fd[0]), l.socket(p.fd[1])
+	if g.framed {
+		outer.kept, outer.ahead = again(g.Again), g.ahead
+	}
 	l.endTask(i, p)
 	g.Ended(outer, device, "", nil)
 }
@@ -311,7 +394,19 @@ func (g *greet) end(l *loop, i uint32, p *pair, why Refusal, err error) {
 	g.Ended(nil, nil, why, err)
 }
 
+// leave ends it where nothing was asked.
+func (g *greet) leave(l *loop, i uint32, p *pair) {
+	_, _ = sendNow(p.fd[0], frames(frameBye)) // if it fails, the outer relay has gone
+	closeFD(p.fd[0])
+	l.endTask(i, p)
+	g.Ended(nil, nil, "", nil)
+}
+
 func (g *greet) fail(l *loop, i uint32, p *pair, why error) {
+	if g.used && !g.dialing {
+		g.leave(l, i, p)
+		return
+	}
 	refusal := Draining
 	switch {
 	case errors.Is(why, os.ErrDeadlineExceeded) && g.dialing:
@@ -330,11 +425,15 @@ func (g *greet) refuse(why error) {
 // Join is StartAfter between sockets, which it owns.
 func (r *Relayer) Join(a, b *Socket, n int, total *Counters, done func(Result)) *Link {
 	link := newLinkOf(n, total, done)
+	side := int8(inner)
+	if link.kept = a.kept; b.kept != nil {
+		link.kept, side = b.kept, outer
+	}
 	l := cmp.Or(b.loop, a.loop) // the same, if both have one
 	if l == nil {
 		l = r.nextLoop()
 	}
-	l.start(newLink{l.newLink(link), [2]*Socket{a, b}})
+	l.start(newLink{l.newLink(link), [2]*Socket{a, b}, side})
 	return link
 }
 

@@ -13,7 +13,7 @@ type wheelRig struct {
 }
 
 func newWheelRig(t *testing.T) *wheelRig {
-	l := newLoop(0)
+	l := newLoop(0, 0)
 	if l == nil {
 		t.Fatal("no loop")
 	}

@@ -150,6 +150,7 @@ type Relay struct {
 	mu      sync.Mutex // guards the rest
 	refused map[relay.Refusal]uint64
 	ended   map[relay.Cause]uint64
+	waiting map[*relay.Link]struct{} // connections of outer relays without a request
 }
 
 // New checks cfg and deps.
@@ -181,7 +182,7 @@ func New(cfg Config, d Deps) (*Relay, error) {
 	r := &Relay{
 		cfg: cfg, relayer: relayer, tls: d.TLS, ping: d.Ping, log: d.Log.With("nf", "relay-inner", "relay", cfg.ID), listener: d.Listener, dial: d.Dial,
 		tickets: newVerifier(cfg.ID, d.Control, cmp.Or(cfg.TicketRate, 20_000)), ready: make(chan struct{}), slots: make(chan struct{}, cfg.MaxHandshakes),
-		refused: map[relay.Refusal]uint64{}, ended: map[relay.Cause]uint64{},
+		refused: map[relay.Refusal]uint64{}, ended: map[relay.Cause]uint64{}, waiting: map[*relay.Link]struct{}{},
 		register: d.Metrics, tracer: observe.NewTracer(d.Traces, "relay/inner"),
 	}
 	if r.onLoop = d.Dial == nil && d.TLS == nil; d.Dial == nil {
@@ -189,7 +190,10 @@ func New(cfg Config, d Deps) (*Relay, error) {
 	}
 	r.metrics, r.setups = newMetrics(r), workers.New()
 	r.attached, r.draining = d.Attached, make(chan struct{})
-	r.drain = sync.OnceFunc(func() { close(r.draining) })
+	r.drain = sync.OnceFunc(func() {
+		close(r.draining)
+		r.dismiss()
+	})
 	return r, nil
 }
 
@@ -368,56 +372,8 @@ func (r *Relay) accept(life context.Context) error {
 	}
 }
 
-// greet has an event loop set a connection up, which works as serve does; false means
-// that it cannot be.
-func (r *Relay) greet(life context.Context, c *net.TCPConn) bool {
-	select {
-	case r.slots <- struct{}{}:
-	default:
-		return false
-	}
-	if r.cfg.TCP.Apply(c) != nil { // it has gone
-		<-r.slots
-		return false
-	}
-	begin := time.Now()
-	var t ticket
-	var dialed time.Time // when that began
-	var all, dial observe.Span
-	link := r.relayer.Greet(c, relay.Greeting{
-		Timeout: r.cfg.HandshakeTimeout, DialTimeout: r.cfg.DialTimeout, TCP: r.cfg.TCP,
-		Requested: func(req relay.Request) (netip.AddrPort, relay.Refusal) {
-			var why relay.Refusal
-			if t, why = r.judge(req, c); why != "" {
-				return netip.AddrPort{}, why
-			}
-			var ctx context.Context
-			ctx, all = r.begun(life, req.Trace, t, begin)
-			_, dial = r.tracer.Start(ctx, spanDial)
-			dialed = time.Now()
-			return t.Device, ""
-		},
-		Ended: func(outer, device *relay.Socket, why relay.Refusal, err error) {
-			<-r.slots
-			end(dial, why)
-			end(all, why)
-			if why != "" {
-				r.count(why)
-				r.refuse(c, t, why, err)
-				return
-			}
-			r.metrics.dialed.Observe(time.Since(dialed).Seconds())
-			r.relayed(life, t, func(done func(relay.Result)) { r.relayer.Join(outer, device, 0, &r.counters, done) })
-		},
-	})
-	if link == nil {
-		<-r.slots
-	}
-	return link != nil
-}
-
 // judge checks a request.
-func (r *Relay) judge(req relay.Request, outer net.Conn) (ticket, relay.Refusal) {
+func (r *Relay) judge(req relay.Request, outer netip.AddrPort) (ticket, relay.Refusal) {
 	t, err := r.tickets.verify(req, time.Now())
 	switch {
 	case err == nil:
@@ -425,8 +381,16 @@ func (r *Relay) judge(req relay.Request, outer net.Conn) (ticket, relay.Refusal)
 	case errors.Is(err, errTooMany):
 		return t, relay.Overloaded
 	}
-	r.log.Debug("ticket not accepted", "outer", outer.RemoteAddr(), "error", err)
+	r.log.Debug("ticket not accepted", "outer", outer, "error", err)
 	return t, relay.TicketInvalid
+}
+
+// addressOf returns the other end's address, if it has one.
+func addressOf(c net.Conn) (a netip.AddrPort) {
+	if t, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+		a = t.AddrPort()
+	}
+	return a
 }
 
 func dialKernel(ctx context.Context, device netip.AddrPort) (net.Conn, error) {
@@ -455,7 +419,7 @@ func (r *Relay) serve(life context.Context, c net.Conn) {
 	outer, device, t, why := r.setUp(life, c)
 	if why != "" {
 		r.count(why) // before anybody is told
-		defer r.refuse(c, t, why, nil)
+		defer r.refuse(addressOf(c), t, why, nil)
 		if outer == nil {
 			relay.Abort(c)
 			return
@@ -473,8 +437,8 @@ func (r *Relay) serve(life context.Context, c net.Conn) {
 }
 
 // refuse forgets a connection that came to nothing, and is counted. The outer relay has been told.
-func (r *Relay) refuse(c net.Conn, t ticket, why relay.Refusal, err error) {
-	r.log.Debug("connection refused", "conn", t.Connection, "outer", c.RemoteAddr(), "cause", why, "error", err)
+func (r *Relay) refuse(outer netip.AddrPort, t ticket, why relay.Refusal, err error) {
+	r.log.Debug("connection refused", "conn", t.Connection, "outer", outer, "cause", why, "error", err)
 	r.gone()
 }
 
@@ -552,7 +516,7 @@ func (r *Relay) connect(ctx, hctx context.Context, outer relay.Conn) (relay.Conn
 	if err != nil {
 		return nil, ticket{}, relay.BadRequest
 	}
-	t, why := r.judge(req, outer)
+	t, why := r.judge(req, addressOf(outer))
 	if why != "" {
 		return nil, t, why
 	}

@@ -53,6 +53,9 @@ type Config struct {
 	EntryBurst  int     `yaml:"entry_burst"`
 	SourceRate  float64 `yaml:"source_rate"`
 	SourceBurst int     `yaml:"source_burst"`
+	// KeptInner bounds the connections to one inner relay that wait, on each event loop,
+	// for another client when theirs has gone. 0: 32. Negative: none.
+	KeptInner int `yaml:"kept_inner"`
 	// ResolveTimeout bounds asking the manager. 0: 5 s.
 	ResolveTimeout time.Duration `yaml:"resolve_timeout"`
 	// HandshakeTimeout bounds the TLS handshake, and on an entry for several devices

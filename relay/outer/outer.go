@@ -81,7 +81,7 @@ func New(cfg Config, d Deps) (*Relay, error) {
 		buffers: &sync.Pool{}, setups: workers.New(), giveUp: func() {}, sources: newSources(cfg.SourceRate, cfg.SourceBurst), credentials: newCredentials(d.Resolver),
 		entries: map[manager.EntryID]*port{}, closing: map[*port]struct{}{}, denied: map[string]uint64{}, ended: map[string]uint64{},
 	}
-	if r.relayer, err = relay.NewRelayer(relay.Config{IdleTimeout: cfg.IdleTimeout}); err != nil {
+	if r.relayer, err = relay.NewRelayer(relay.Config{IdleTimeout: cfg.IdleTimeout, Kept: cfg.KeptInner}); err != nil {
 		return nil, fmt.Errorf("outer relay: %w", err)
 	}
 	if r.onLoop = d.DialInner == nil && d.InnerTLS == nil && r.relayer.HasLoops(); d.DialInner == nil {
