@@ -70,7 +70,12 @@ func byRate(m result.Metric) func(Figures, process.Cost, process.Cost, func(resu
 	}
 }
 
-const idleConnections = 2000
+// Idle connections are counted on top of the first ones, for which every program has room,
+// or makes it, and after others that came and went: what those leave behind is not theirs.
+const (
+	firstConnections = 1000
+	idleConnections  = 2000
+)
 
 var measures = []measure{
 	{name: "bulk-1", port: portSink, load: Load{Kind: "bulk-up", Streams: 1}, collect: byBulk},
@@ -190,21 +195,53 @@ func (r *run) startAll(ctx context.Context) error {
 			continue
 		}
 		r.say("starting %s", p.name)
-		v, err := p.start(ctx, r.topology, r.dir, cert)
-		if err != nil {
+		if err := r.start(func(dir string) (*variant, error) { return p.start(ctx, r.topology, dir, cert) }); err != nil {
 			return err
 		}
-		r.variants = append(r.variants, v)
 	}
 	if !wanted("ours") {
 		return nil
 	}
 	r.say("starting ours")
-	v, err := ours(ctx, r.topology, r.dir, self, cert)
+	return r.start(func(dir string) (*variant, error) { return ours(ctx, r.topology, dir, self, cert) })
+}
+
+// start adds a variant that begin starts, in a directory of its own, each time that it is
+// called.
+func (r *run) start(begin func(dir string) (*variant, error)) error {
+	again := func() (*variant, error) {
+		dir, err := os.MkdirTemp(r.dir, "")
+		if err != nil {
+			return nil, err
+		}
+		return begin(dir)
+	}
+	v, err := again()
 	if err != nil {
 		return err
 	}
+	v.again = again
 	r.variants = append(r.variants, v)
+	return nil
+}
+
+// restart has a variant's processes begin anew: those that have served many connections
+// have room for others.
+func (v *variant) restart() error {
+	if v.again == nil { // it has none
+		return nil
+	}
+	err := v.stop()
+	v.processes, v.others = nil, nil
+	if err != nil {
+		return err
+	}
+	fresh, err := v.again()
+	if err != nil {
+		return err
+	}
+	fresh.again = v.again
+	*v = *fresh
 	return nil
 }
 
@@ -284,6 +321,9 @@ func (r *run) one(ctx context.Context, m measure, v *variant, add func(result.Me
 	} else {
 		l.To = v.plain[m.port].String()
 	}
+	if l.Kind == "idle" {
+		return r.idle(ctx, m, v, l, add)
+	}
 	before, err := process.CostOf(v.processes...)
 	if err != nil {
 		return err
@@ -292,12 +332,7 @@ func (r *run) one(ctx context.Context, m measure, v *variant, add func(result.Me
 	if err != nil {
 		return err
 	}
-	var idle process.Cost
-	f, err := r.client(ctx, l, func() error {
-		now, err := process.CostOf(v.processes...)
-		idle = process.Cost{RSS: now.RSS - min(before.RSS, now.RSS), Files: now.Files - before.Files}
-		return err
-	})
+	f, err := r.client(ctx, l, nil)
 	if err != nil {
 		return err
 	}
@@ -312,11 +347,38 @@ func (r *run) one(ctx context.Context, m measure, v *variant, add func(result.Me
 	if f.Failed > 0 {
 		r.report.Notes = append(r.report.Notes, fmt.Sprintf("%s with %s: %d connections failed in one round", m.name, v.name, f.Failed))
 	}
-	if v.name == "routed" && l.Kind == "idle" {
+	m.collect(f, process.Cost{CPU: after.CPU - before.CPU + others.CPU - othersBefore.CPU}, process.Cost{}, add)
+	return nil
+}
+
+// idle measures what open connections cost that carry nothing.
+func (r *run) idle(ctx context.Context, m measure, v *variant, l Load, add func(result.Metric, float64)) error {
+	if v.name == "routed" {
 		return nil
 	}
-	m.collect(f, process.Cost{CPU: after.CPU - before.CPU + others.CPU - othersBefore.CPU}, idle, add)
-	return nil
+	if err := v.restart(); err != nil {
+		return err
+	}
+	l.To = v.plain[m.port].String() // which is new
+	churn, first := l, l
+	churn.Kind, churn.Streams = "connect", 16
+	if _, err := r.client(ctx, churn, nil); err != nil {
+		return err
+	}
+	first.Streams = firstConnections
+	_, err := r.client(ctx, first, func() error {
+		before, err := process.CostOf(v.processes...)
+		if err != nil {
+			return err
+		}
+		_, err = r.client(ctx, l, func() error {
+			now, err := process.CostOf(v.processes...)
+			m.collect(Figures{}, process.Cost{}, process.Cost{RSS: now.RSS - min(before.RSS, now.RSS), Files: now.Files - before.Files}, add)
+			return err
+		})
+		return err
+	})
+	return err
 }
 
 // client runs a load as a process in the client's namespace. opened is called while

@@ -29,6 +29,7 @@ type variant struct {
 	plain, secure map[uint16]netip.AddrPort
 	processes     []*process.Process // what relays; their cost is measured
 	others        []*process.Process // what belongs to it but does not relay
+	again         func() (*variant, error)
 }
 
 func (v *variant) stop() error {
