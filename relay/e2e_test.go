@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -129,6 +130,10 @@ type chain struct {
 	api              *api.Client
 	device           net.Listener
 	endings          endings
+	doors            map[string]*door                          // of inner relays
+	hop              atomic.Int64                              // connections that those have accepted
+	innerConfig      func(*inner.Config)                       // changes it; nil: not
+	outerSetup       func(*outer.Config, *outer.Deps)          // the same
 	metrics          prometheus.Registerer                     // nil: none
 	traces           func(service string) trace.TracerProvider // nil: none
 }
@@ -138,6 +143,38 @@ func (c *chain) tracesOf(service string) trace.TracerProvider {
 		return nil
 	}
 	return c.traces(service)
+}
+
+// door is an inner relay's listener.
+type door struct {
+	net.Listener
+	accepted *atomic.Int64
+	detach   func() // from the manager
+	left     atomic.Bool
+	once     sync.Once
+	closed   chan struct{} // by the relay
+}
+
+func (d *door) Accept() (net.Conn, error) {
+	c, err := d.Listener.Accept()
+	if err == nil {
+		d.accepted.Add(1)
+	} else if d.left.Load() {
+		<-d.closed
+	}
+	return c, err
+}
+
+func (d *door) Close() error {
+	d.once.Do(func() { close(d.closed) })
+	return d.Listener.Close()
+}
+
+// leave gives the address to a successor, without a word to the relay.
+func (d *door) leave() {
+	d.left.Store(true)
+	d.Listener.Close()
+	d.detach()
 }
 
 func listen(t *testing.T, addr string) net.Listener {
@@ -190,25 +227,35 @@ func (c *chain) startManager() {
 
 func (c *chain) startInner(id, addr string) {
 	t := c.t
-	l := listen(t, addr)
+	l := &door{Listener: listen(t, addr), accepted: &c.hop, closed: make(chan struct{})}
 	published := l.Addr().(*net.TCPAddr).AddrPort()
 	ctl := must[*rpc.Client](t)(rpc.NewClient(rpc.ClientConfig{Manager: c.rpcAddr, Secret: secret}, rpc.ClientDeps{
 		Relay: manager.Relay{ID: manager.RelayID(id), Kind: manager.InnerRelay, Address: published},
 	}))
-	in := must[*inner.Relay](t)(inner.New(inner.Config{ID: id, DialTimeout: time.Second}, inner.Deps{
-		Listener: l, Control: ctl, Metrics: c.metrics, Traces: c.tracesOf("relay-inner"),
-	}))
+	cfg := inner.Config{ID: id, DialTimeout: time.Second}
+	if c.innerConfig != nil {
+		c.innerConfig(&cfg)
+	}
+	in := must[*inner.Relay](t)(inner.New(cfg, inner.Deps{Listener: l, Control: ctl, Metrics: c.metrics, Traces: c.tracesOf("relay-inner")}))
 	p := newProcess(t)
-	p.run(ctl, in)
+	p.run(in)
+	attached := newProcess(t)
+	attached.run(ctl)
+	p.done = append(p.done, attached.stop)
 	ready(t, ctl)
-	c.in[id], c.inner[id] = p, in
+	c.in[id], c.inner[id], c.doors[id] = p, in, l
+	l.detach = attached.stop
 }
 
 func (c *chain) startOuter() {
 	t := c.t
 	cfg := outer.Config{ID: "outer1", Address: netip.MustParseAddr("127.0.0.2")}
 	ctl := must[*rpc.Client](t)(rpc.NewClient(rpc.ClientConfig{Manager: c.rpcAddr, Secret: secret}, rpc.ClientDeps{Relay: cfg.Relay()}))
-	c.outer = must[*outer.Relay](t)(outer.New(cfg, outer.Deps{Control: ctl, Resolver: ctl, Auditor: c.endings, Metrics: c.metrics, Traces: c.tracesOf("relay-outer")}))
+	deps := outer.Deps{Control: ctl, Resolver: ctl, Auditor: c.endings, Metrics: c.metrics, Traces: c.tracesOf("relay-outer")}
+	if c.outerSetup != nil {
+		c.outerSetup(&cfg, &deps)
+	}
+	c.outer = must[*outer.Relay](t)(outer.New(cfg, deps))
 	c.out = newProcess(t)
 	c.out.run(ctl, c.outer)
 	ready(t, c.outer)
@@ -217,7 +264,7 @@ func (c *chain) startOuter() {
 func newChain(t *testing.T, change ...func(*chain)) *chain {
 	c := &chain{
 		t: t, dir: &directory{at: map[ident.IMSI]manager.Attachment{}}, storePath: filepath.Join(t.TempDir(), "manager.db"),
-		in: map[string]*process{}, inner: map[string]*inner.Relay{}, endings: make(endings, 16),
+		in: map[string]*process{}, inner: map[string]*inner.Relay{}, doors: map[string]*door{}, endings: make(endings, 16),
 	}
 	for _, f := range change {
 		f(c)

@@ -470,6 +470,11 @@ func killInner(w *town) {
 	m := w.mustCreate()
 	for range 3 {
 		live := must[net.Conn](t)(w.open(m))
+		over := must[net.Conn](t)(w.open(m)) // its connection between the relays waits for another client
+		over.(*net.TCPConn).CloseWrite()
+		if b, err := io.ReadAll(over); err != nil || len(b) > 0 {
+			t.Fatalf("read %q, %v; want the end", b, err)
+		}
 		w.kill("relay-inner")
 		live.SetDeadline(time.Now().Add(recovery))
 		if _, err := live.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
