@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Call asks an inner relay for a connection to a device, over a connection of its own
-// (R15).
+// Call asks an inner relay for a connection to a device (R15), over a connection of its
+// own or, with Frames, over one that has served another client.
 type Call struct {
 	To      netip.AddrPort // the inner relay
 	Request Request        // without Early
