@@ -459,12 +459,12 @@ func (r *Relay) relayed(life context.Context, t ticket, start func(done func(rel
 
 // over counts a relayed connection out.
 func (r *Relay) over(res relay.Result) {
-	defer r.gone()
-	r.live.Add(-1)
 	r.metrics.ended(res.Cause)
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.ended[res.Cause]++
+	r.mu.Unlock()
+	r.live.Add(-1) // whoever sees that it lives no more sees how it ended
+	r.gone()
 }
 
 // setUp takes a connection as far as the device. outer is nil when there is nobody to
