@@ -441,6 +441,40 @@ func TestGreetAgain(t *testing.T) {
 	}
 }
 
+// A request that was read before its reader is dismissed is served.
+func TestDismissedTooLate(t *testing.T) {
+	g := newTasks(t, 1)
+	device, accept := listen(t, "127.0.0.1:0")
+	near, outer := tcpPair(t)
+	outer.SetDeadline(time.Now().Add(soon))
+	asked, dismissed, ended := make(chan struct{}), make(chan struct{}), make(chan greeted, 1)
+	told := g.once("Greet")
+	link := g.Greet(near, Greeting{
+		Timeout: soon, DialTimeout: soon,
+		Requested: func(Request) (netip.AddrPort, Refusal) {
+			close(asked)
+			<-dismissed
+			return device, ""
+		},
+		Ended: func(outer, device *Socket, why Refusal, err error) {
+			told()
+			ended <- greeted{outer, device, why, err}
+		},
+	})
+	send(t, outer, request)
+	<-asked
+	link.Cut(ErrDismissed)
+	close(dismissed)
+	e := next(t, "the device is reached", ended)
+	if e.outer == nil {
+		t.Fatalf("%+v; want both connections", e)
+	}
+	accept()
+	expect(t, outer, accepted, "the answer")
+	e.outer.Abort()
+	e.device.Abort()
+}
+
 // Frames that nobody asked for are refused by both.
 func TestFramesUnasked(t *testing.T) {
 	g := newTasks(t, 1)

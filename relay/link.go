@@ -48,6 +48,9 @@ var (
 	// ErrStopped is why links are cut when the context of Run ends, and when Start
 	// is called later than that.
 	ErrStopped = errors.New("the relay stopped")
+	// ErrDismissed is why a link of Greet or GreetAgain is cut that is to read no request
+	// any more. One that has read a request goes on.
+	ErrDismissed = errors.New("no request is read any more")
 	// ErrIdle is Result.Err of a link with Cause Idle.
 	ErrIdle = errors.New("no byte either way within the idle timeout")
 )

@@ -403,7 +403,10 @@ func (g *greet) leave(l *loop, i uint32, p *pair) {
 }
 
 func (g *greet) fail(l *loop, i uint32, p *pair, why error) {
-	if g.used && !g.dialing {
+	switch {
+	case g.dialing && why == ErrDismissed: // too late
+		return
+	case g.used && !g.dialing:
 		g.leave(l, i, p)
 		return
 	}

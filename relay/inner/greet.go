@@ -111,7 +111,7 @@ func (g *guest) again(s *relay.Socket) {
 	g.waiting[link] = struct{}{}
 	g.mu.Unlock()
 	if g.link = link; g.isDraining() { // dismiss may have been here before
-		link.Cut(errStopped)
+		link.Cut(relay.ErrDismissed)
 	}
 }
 
@@ -135,5 +135,5 @@ func (r *Relay) dismiss() {
 		links = append(links, l)
 	}
 	r.mu.Unlock()
-	relay.CutAll(links, errStopped)
+	relay.CutAll(links, relay.ErrDismissed)
 }
