@@ -137,3 +137,15 @@ func (r *Relay) dismiss() {
 	r.mu.Unlock()
 	relay.CutAll(links, relay.ErrDismissed)
 }
+
+// makeRoom does so with one of them; false: there is none.
+func (r *Relay) makeRoom() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for l := range r.waiting {
+		delete(r.waiting, l)
+		l.Cut(relay.ErrDismissed)
+		return true
+	}
+	return false
+}

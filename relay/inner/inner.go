@@ -35,7 +35,8 @@ type Config struct {
 	// MaxHandshakes bounds the connections that are being set up at one time; more
 	// are refused. 0: 1024.
 	MaxHandshakes int `yaml:"max_handshakes"`
-	// MaxConnections bounds all connections; more are refused. 0: 65536.
+	// MaxConnections bounds all connections; more are refused, unless one that waits for
+	// another client gives way. 0: 65536.
 	MaxConnections int `yaml:"max_connections"`
 	// HandshakeTimeout is how long an outer relay may take to send its request. 0: 5 s.
 	HandshakeTimeout time.Duration `yaml:"handshake_timeout"`
@@ -358,7 +359,7 @@ func (r *Relay) accept(life context.Context) error {
 		default:
 			return fmt.Errorf("inner relay %s: accept: %w", r.cfg.ID, err)
 		}
-		if r.all.Add(1) > int64(r.cfg.MaxConnections) {
+		if r.all.Add(1) > int64(r.cfg.MaxConnections) && !r.makeRoom() {
 			r.all.Add(-1)
 			r.count(relay.Overloaded)
 			relay.Abort(c)

@@ -1,11 +1,13 @@
 package inner
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"net"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -232,5 +234,33 @@ func TestEachClientCountsOnce(t *testing.T) {
 	s := g.Status()
 	if s.Live != 0 || s.Relayed != 5 || !maps.Equal(s.Ended, map[string]uint64{"closed": 4, "reset-a": 1}) || !maps.Equal(s.Refused, map[string]uint64{"device-refused": 1}) {
 		t.Errorf("status %+v", s)
+	}
+}
+
+// A connection that waits gives way to a new one where there is room for no more.
+func TestWaitingConnectionsMakeRoom(t *testing.T) {
+	device := echoing(t, "127.0.0.1:0")
+	g := ways[0].start(t, Config{MaxConnections: 2})
+	waiting := [...]*net.TCPConn{g.dialRelay(t, ""), g.dialRelay(t, "")}
+	for _, c := range waiting {
+		serve(t, c, asks(t, device))
+	}
+	g.waits(t, 2)
+	for n := range waiting {
+		c, err := g.reach(t, device, nil)
+		if err != nil {
+			t.Fatalf("a new client while %d connections wait: %v", len(waiting)-n, err)
+		}
+		roundTrip(t, c)
+	}
+	for _, c := range waiting {
+		ends(t, c, byeFrame, "the farewell")
+	}
+	testenv.Eventually(t, "those that waited are forgotten", func() bool { return g.all.Load() == 2 })
+	if err := g.turnedAway(); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("with two clients: %v; want a reset", err)
+	}
+	if s := g.Status(); s.Live != 2 || s.Relayed != 4 || !maps.Equal(s.Refused, map[string]uint64{"overloaded": 1}) {
+		t.Errorf("status %+v; want 2 of 4 live and 1 overloaded", s)
 	}
 }
