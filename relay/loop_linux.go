@@ -227,8 +227,9 @@ func (l *loop) run() error {
 		}
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			over = l.round(nil)
-			l.setDeadline()
+			// What is due comes after the events that wait: work does both.
+			l.deadline = 0
+			_ = l.file.SetReadDeadline(time.Time{}) // fails only on a closed file, as will the wait
 		case err != nil:
 			l.cutAll(err)
 			return fmt.Errorf("relayer: epoll: %w", err)
