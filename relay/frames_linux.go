@@ -37,7 +37,7 @@ type framing struct {
 	framed bool   // until raw
 	begun  bool   // first is the first byte of a frame, and its second one is to come
 	said   bool   // fin was sent
-	free   bool   // free was received
+	free   bool   // free was received, or sent
 	first  byte   // of a frame
 	owed   uint8  // how many of the pending bytes, the first ones, are no payload
 	count  uint16 // payload bytes: received, those of the frame that are to come; sent, all

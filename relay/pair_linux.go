@@ -271,7 +271,7 @@ func (l *loop) end(i uint32, p *pair, d int) outcome {
 		}
 		h.said = true
 		b := frames(frameFin, frameFree)
-		if !last || p.tunnel != inner {
+		if h.free = last && p.tunnel == inner && p.half[1-d].framed; !h.free {
 			b = b[:frameHead]
 		}
 		if e := l.put(i, p, d, b, len(b)); e != 0 {
@@ -293,16 +293,16 @@ func (l *loop) end(i uint32, p *pair, d int) outcome {
 	if !last {
 		return waits
 	}
-	l.over(i, p, d)
+	l.over(i, p)
 	return ended
 }
 
-// over closes a pair of which both directions have ended, d being the last: but for the
-// connection to another relay, if it can be used again.
-func (l *loop) over(i uint32, p *pair, d int) {
+// over closes a pair of which both directions have ended, but for the connection to another
+// relay, if it can be used again.
+func (l *loop) over(i uint32, p *pair) {
 	side := p.tunnel
 	again := side != noSide && p.half[0].framed && p.half[1].framed && !p.half[side].begun
-	if again && side == inner && d == inner { // or free went with fin
+	if again && side == inner && !p.half[outer].free { // or it went with fin
 		n, e := sendNow(p.fd[side], frames(frameFree))
 		again = e == 0 && n == frameHead
 	}
