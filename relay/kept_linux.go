@@ -33,8 +33,8 @@ func (a again) keep(l *loop, i uint32, p *pair) {
 
 // pool has a loop's connections to one inner relay that wait for another client.
 type pool struct {
-	to   netip.AddrPort
 	free []uint32 // their slots; the last one came last
+	owed int      // how many more the inner relay has yet to release
 }
 
 // keep has the connection wait in its slot.
@@ -45,14 +45,15 @@ func (k *pool) keep(l *loop, i uint32, p *pair) {
 	p.reset([2]int32{noFD, p.fd[outer]})
 	p.side[outer] = s
 	w := &waiting{pool: k}
+	k.owed++
 	next := l.newLink(&Link{task: w})
 	l.links[i], next.slot = next, i
 	l.until(i, p, keptFor)
 	switch {
-	case s.over:
+	case s.over, len(k.free)+k.owed > l.kept:
 		w.end(l, i, p)
 	case h.free:
-		w.ready(l, i, p)
+		w.ready(i)
 	case s.readable: // there was more, and no other event will say so
 		w.step(l, i, p)
 	}
@@ -79,25 +80,24 @@ func (w *waiting) step(l *loop, i uint32, p *pair) {
 		s.readable = false
 	case e == 0 && !w.free && !s.over && n == frameHead && slices.Equal(b[:], frames(frameFree)):
 		s.readable = false // were there more, it would be a bye, which the next request finds
-		w.ready(l, i, p)
+		w.ready(i)
 	default:
 		w.end(l, i, p)
 	}
 }
 
 // ready puts the connection where the next client finds it.
-func (w *waiting) ready(l *loop, i uint32, p *pair) {
-	if len(w.pool.free) >= l.kept {
-		w.end(l, i, p)
-		return
-	}
+func (w *waiting) ready(i uint32) {
 	w.free = true
+	w.pool.owed--
 	w.pool.free = append(w.pool.free, i)
 }
 
 func (w *waiting) end(l *loop, i uint32, p *pair) {
 	if w.free {
 		w.pool.free = slices.DeleteFunc(w.pool.free, func(k uint32) bool { return k == i })
+	} else {
+		w.pool.owed--
 	}
 	closeFD(p.fd[outer])
 	l.endTask(i, p)
@@ -111,7 +111,7 @@ func (w *waiting) refuse(error)                             {} // it never waits
 func (l *loop) pool(to netip.AddrPort) *pool {
 	k := l.pools[to]
 	if k == nil {
-		k = &pool{to: to}
+		k = &pool{}
 		l.pools[to] = k
 	}
 	return k

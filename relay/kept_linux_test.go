@@ -327,6 +327,24 @@ func TestKeptBound(t *testing.T) {
 	a.device.Abort()
 }
 
+// Those that the inner relay has not released yet are within the bound, too.
+func TestKeptBoundUnreleased(t *testing.T) {
+	r := newRig(t)
+	r.loops[0].kept = 1
+	var inner *net.TCPConn
+	for range 2 {
+		var client *net.TCPConn
+		var ended <-chan Result
+		client, inner, ended = r.serve(nil, Call{}, "")
+		client.Close()
+		expect(t, inner, tail(frameFin), "the client's end")
+		send(t, inner, tail(frameFin)) // but not free
+		next(t, "the end", ended)
+		r.settle()
+	}
+	expectEOF(t, inner, "one too many")
+}
+
 // What a destination does not take at once is sent later, frames and all.
 func TestKeptNarrow(t *testing.T) {
 	r := newRig(t)
