@@ -39,7 +39,7 @@ func newGuests(t *testing.T, connect func(testing.TB) (near, outer *net.TCPConn)
 func (g *guests) greeting() Greeting {
 	told := g.once("Greet")
 	return Greeting{
-		Timeout: soon, DialTimeout: soon, Requested: to(g.device),
+		Timeout: soon, Wait: 10 * soon, DialTimeout: soon, Requested: to(g.device),
 		Again: func(s *Socket) { g.waiting <- g.GreetAgain(s, g.greeting()) },
 		Ended: func(outer, device *Socket, why Refusal, err error) {
 			told()
@@ -103,4 +103,39 @@ func TestKeptNoFreeBehindRaw(t *testing.T) {
 	expect(t, g.outer, acceptedFramed+tail(frameFin), "the device's end")
 	expectEOF(t, g.outer, "no other client comes")
 	next(t, "the end", g.over)
+}
+
+// serve has a client served, after which the connection waits.
+func (g *guests) serve(t *testing.T) (waiting *Link) {
+	t.Helper()
+	send(t, g.outer, string(g.request.head()))
+	g.accept().Close()
+	expect(t, g.outer, acceptedFramed+tail(frameFin), "the device's end")
+	send(t, g.outer, tail(frameFin))
+	expect(t, g.outer, tail(frameFree), "another may come")
+	return next(t, "it waits again", g.waiting)
+}
+
+// A connection may wait for long, but not for the rest of a request.
+func TestGreetAgainSlowly(t *testing.T) {
+	g := newGuests(t, tcpPair)
+	g.serve(t)
+	b := newBell(t, g.loops[0])
+	later := func() {
+		free := block(t, g.loops[0])
+		g.loops[0].born = g.loops[0].born.Add(-2 * soon)
+		free()
+		b.ring(t)
+	}
+	later()
+	g.serve(t)
+	for _, c := range string(g.request.head()[:20]) {
+		send(t, g.outer, string(c))
+		b.ring(t)
+	}
+	later()
+	expect(t, g.outer, string(BadRequest.head()), "too late")
+	if e := next(t, "the end", g.ended); e.why != BadRequest {
+		t.Errorf("%+v; want %s", e, BadRequest)
+	}
 }

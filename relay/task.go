@@ -29,7 +29,10 @@ type Call struct {
 // Greeting is an inner relay's part of it: to read a request, connect to the device and
 // say so.
 type Greeting struct {
-	Timeout     time.Duration // of the request
+	Timeout time.Duration // of the request
+	// Wait is how long GreetAgain waits for the request to begin, from when Timeout counts.
+	// 0: as long as that.
+	Wait        time.Duration
 	DialTimeout time.Duration
 	TCP         TCPOptions // of the connection to the device
 	// Requested, called on a loop, says where a request leads, or why not.

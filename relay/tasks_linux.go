@@ -305,6 +305,7 @@ type greet struct {
 	Greeting
 	outer   *Socket // before begin
 	used    bool    // it has served a client before
+	begun   bool    // and a part of another request has come
 	framed  bool    // as was asked for
 	ahead   uint16  // bytes of the client before the first frame
 	dialing bool
@@ -312,7 +313,11 @@ type greet struct {
 
 func (g *greet) begin(l *loop, i uint32, p *pair) {
 	p.fd[0], g.used = g.outer.take(), g.outer.loop == l
-	l.until(i, p, g.Timeout)
+	wait := g.Timeout
+	if g.used {
+		wait = cmp.Or(g.Wait, wait)
+	}
+	l.until(i, p, wait)
 	if e := l.watch(i, p, 0, g.used); e != 0 {
 		g.fail(l, i, p, callError("epoll_ctl", e))
 	}
@@ -325,6 +330,10 @@ func (g *greet) step(l *loop, i uint32, p *pair) {
 	}
 	head, err := l.head(p.fd[0], &p.side[0])
 	if err == nil && head == nil {
+		if g.used && !g.begun && p.side[0].readable { // a part is there
+			g.begun = true
+			l.until(i, p, g.Timeout)
+		}
 		return
 	}
 	if g.used && (err == io.ErrUnexpectedEOF || errors.As(err, new(syscall.Errno))) { // there is no other client
@@ -403,18 +412,19 @@ func (g *greet) leave(l *loop, i uint32, p *pair) {
 }
 
 func (g *greet) fail(l *loop, i uint32, p *pair, why error) {
+	late := errors.Is(why, os.ErrDeadlineExceeded)
 	switch {
 	case g.dialing && why == ErrDismissed: // too late
 		return
-	case g.used && !g.dialing:
+	case g.used && !g.dialing && !(g.begun && late):
 		g.leave(l, i, p)
 		return
 	}
 	refusal := Draining
 	switch {
-	case errors.Is(why, os.ErrDeadlineExceeded) && g.dialing:
+	case late && g.dialing:
 		refusal = DeviceTimeout
-	case errors.Is(why, os.ErrDeadlineExceeded), errors.As(why, new(syscall.Errno)):
+	case late, errors.As(why, new(syscall.Errno)):
 		refusal = BadRequest
 	}
 	g.end(l, i, p, refusal, why)

@@ -10,9 +10,9 @@ import (
 	"github.com/simreach/simreach/relay"
 )
 
-// requestTimeout is how long an outer relay may keep a connection for another request.
+// requestWait is how long an outer relay may keep a connection without another request.
 // Outer relays end it earlier.
-const requestTimeout = 2 * time.Minute
+const requestWait = 2 * time.Minute
 
 // guest is a connection of an outer relay that an event loop sets up, as serve does, for
 // one client after the other. But for the first greeting it belongs to the loop.
@@ -33,9 +33,7 @@ func (r *Relay) greet(life context.Context, c *net.TCPConn) bool {
 		return false
 	}
 	g := &guest{Relay: r, life: life, from: addressOf(c)}
-	q := g.greeting(time.Now())
-	q.Timeout = r.cfg.HandshakeTimeout
-	link := r.relayer.Greet(c, q)
+	link := r.relayer.Greet(c, g.greeting(time.Now()))
 	if link == nil {
 		<-r.slots
 	}
@@ -60,7 +58,7 @@ func (g *guest) greeting(began time.Time) relay.Greeting {
 	var all, dial observe.Span
 	slot := !began.IsZero()
 	return relay.Greeting{
-		DialTimeout: g.cfg.DialTimeout, TCP: g.cfg.TCP, Again: g.again,
+		Timeout: g.cfg.HandshakeTimeout, Wait: requestWait, DialTimeout: g.cfg.DialTimeout, TCP: g.cfg.TCP, Again: g.again,
 		Requested: func(req relay.Request) (netip.AddrPort, relay.Refusal) {
 			g.awaited()
 			if !slot {
@@ -104,9 +102,7 @@ func (g *guest) greeting(began time.Time) relay.Greeting {
 func (g *guest) again(s *relay.Socket) {
 	g.conns.Add(1)
 	g.all.Add(1)
-	q := g.greeting(time.Time{})
-	q.Timeout = requestTimeout
-	link := g.relayer.GreetAgain(s, q)
+	link := g.relayer.GreetAgain(s, g.greeting(time.Time{}))
 	g.mu.Lock()
 	g.waiting[link] = struct{}{}
 	g.mu.Unlock()
