@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,6 +19,7 @@ type guests struct {
 	accept  func() *net.TCPConn
 	tunnel  int32 // the relay's descriptor of it
 	request Request
+	stops   atomic.Bool // the relay stops when a link has ended
 	waiting chan *Link
 	ended   chan greeted
 	over    chan Result
@@ -40,7 +42,12 @@ func (g *guests) greeting() Greeting {
 	told := g.once("Greet")
 	return Greeting{
 		Timeout: soon, Wait: 10 * soon, DialTimeout: soon, Requested: to(g.device),
-		Again: func(s *Socket) { g.waiting <- g.GreetAgain(s, g.greeting()) },
+		Again: func(s *Socket) {
+			if g.stops.Load() {
+				g.loops[0].stop()
+			}
+			g.waiting <- g.GreetAgain(s, g.greeting())
+		},
 		Ended: func(outer, device *Socket, why Refusal, err error) {
 			told()
 			if outer == nil {
@@ -137,5 +144,20 @@ func TestGreetAgainSlowly(t *testing.T) {
 	expect(t, g.outer, string(BadRequest.head()), "too late")
 	if e := next(t, "the end", g.ended); e.why != BadRequest {
 		t.Errorf("%+v; want %s", e, BadRequest)
+	}
+}
+
+// What ends in order while the relay stops is not told that a request was refused: there was
+// none.
+func TestGreetAgainStopped(t *testing.T) {
+	g := newGuests(t, tcpPair)
+	g.stops.Store(true)
+	send(t, g.outer, string(g.request.head()))
+	g.accept().Close()
+	expect(t, g.outer, acceptedFramed+tail(frameFin), "the device's end")
+	send(t, g.outer, tail(frameFin))
+	expect(t, g.outer, tail(frameFree, frameBye), "the farewell")
+	if e := next(t, "the end", g.ended); e.why != "" || e.err != nil {
+		t.Errorf("%+v", e)
 	}
 }

@@ -44,6 +44,6 @@ type Greeting struct {
 	// Ended is called once, on a loop, with both connections, which it owns, or with why
 	// there are none: the outer relay has been told, and err is what is behind it, if
 	// anything is; after GreetAgain, also with nothing at all: there was no other request.
-	// If the Relayer has stopped, Greet calls it.
+	// If the Relayer has stopped, Greet or GreetAgain calls it.
 	Ended func(outer, device *Socket, why Refusal, err error)
 }

@@ -431,6 +431,13 @@ func (g *greet) fail(l *loop, i uint32, p *pair, why error) {
 }
 
 func (g *greet) refuse(why error) {
+	if g.outer.loop != nil { // it has served a client: nothing was asked
+		fd := g.outer.take()
+		_, _ = sendNow(fd, frames(frameBye))
+		closeFD(fd)
+		g.Ended(nil, nil, "", nil)
+		return
+	}
 	g.outer.Abort()
 	g.Ended(nil, nil, Draining, why)
 }
