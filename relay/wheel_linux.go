@@ -98,10 +98,16 @@ func (w *wheel) sweep(l *loop, now int64) {
 	}
 }
 
-// next returns the time of the next tick, 0 while no pair is on the wheel.
+// next returns when there is something to look at, 0 while no pair is on the wheel.
 func (w *wheel) next(now int64) int64 {
 	if w.count == 0 {
 		return 0
 	}
-	return (now/w.tick + 1) * w.tick
+	soonest := now/w.tick + 1
+	for tick := w.current; tick < w.current+wheelSlots; tick++ {
+		if w.heads[tick%wheelSlots] != noSlot {
+			return max(tick, soonest) * w.tick
+		}
+	}
+	return soonest * w.tick // some are overdue
 }

@@ -115,3 +115,37 @@ func TestWheelLooksOnceATick(t *testing.T) {
 		}
 	}
 }
+
+// The loop is not woken at ticks at which there is nothing to look at, and is at that of a
+// deadline.
+func TestWheelSleeps(t *testing.T) {
+	tick := int64(lateTick)
+	for _, c := range []struct {
+		deadline int64
+		looks    int
+	}{{0, 1}, {1, 1}, {50 * tick, 1}, {62 * tick, 1}, {100 * tick, 2}, {int64(keptFor), 30}} {
+		r := newWheelRig(t)
+		i := r.add(c.deadline)
+		now, looks, got := int64(0), 0, noSlot
+		for got == noSlot && looks <= c.looks {
+			next := r.w.next(now)
+			if next <= now {
+				t.Fatalf("deadline %d: woken at %d after %d", c.deadline, next, now)
+			}
+			now = next
+			got = r.w.due(r.l, now)
+			looks++
+		}
+		if want := (c.deadline/tick + 1) * tick; got != i || now != want || looks > c.looks {
+			t.Errorf("deadline %d: %d at %d after %d looks; want it at %d after %d", c.deadline, got, now, looks, want, c.looks)
+		}
+		if r.w.next(now) != 0 {
+			t.Error("woken for nothing")
+		}
+	}
+	r := newWheelRig(t)
+	r.add(3 * tick)
+	if got := r.w.next(10 * tick); got != 11*tick {
+		t.Errorf("what is late is looked at at %d; want the next tick", got)
+	}
+}
