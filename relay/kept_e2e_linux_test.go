@@ -3,12 +3,15 @@ package relay_test
 import (
 	"crypto/tls"
 	"io"
+	"maps"
 	"net"
 	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/simreach/simreach/internal/pki"
 	"github.com/simreach/simreach/internal/testenv"
@@ -166,7 +169,8 @@ func (c *chain) hops(want int64, what string) {
 // Clients that come one after the other share connections between the relays; each has its
 // own bytes and records. A long one takes the connection with it.
 func TestClientsShareTheHop(t *testing.T) {
-	c, r := newKeptChain(t)
+	reg := prometheus.NewRegistry()
+	c, r := newKeptChain(t, func(c *chain) { c.metrics = reg })
 	m := c.create()
 	c.clients(m, r, 4*shared())
 	c.hops(shared(), "one after the other")
@@ -181,6 +185,20 @@ func TestClientsShareTheHop(t *testing.T) {
 		return out.Live == 0 && out.Opened == want && out.Ended["closed"] == want && in.Live == 0 && in.Relayed == want && in.Ended["closed"] == want &&
 			in.Up == out.Up && in.Down == out.Down
 	})
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	waiting := map[string]float64{}
+	for _, f := range families {
+		if kind, ok := strings.CutSuffix(f.GetName(), "_relay_waiting_connections"); ok {
+			waiting[kind] = f.Metric[0].GetGauge().GetValue()
+		}
+	}
+	n := float64(shared())
+	if want := map[string]float64{"simreach_outer": n, "simreach_inner": n}; !maps.Equal(waiting, want) {
+		t.Errorf("connections wait: %v; want %v", waiting, want)
+	}
 }
 
 func TestClientsWithoutSharing(t *testing.T) {

@@ -10,8 +10,8 @@ import (
 
 // The sides of a pair at which another relay can be.
 const (
-	inner = 0 // we are the inner relay: the client's side is an outer relay's
-	outer = 1
+	atOuter = 0 // we are the inner relay
+	atInner = 1
 )
 
 // keptFor is how long a connection to an inner relay waits for another client.
@@ -27,7 +27,7 @@ type keeper interface {
 type again func(*Socket)
 
 func (a again) keep(l *loop, i uint32, p *pair) {
-	a(l.socket(p.fd[inner])) // before the end is told: whoever waits for that knows of it
+	a(l.socket(p.fd[atOuter])) // before the end is told: whoever waits for that knows of it
 	l.remove(i, p, Closed, nil)
 }
 
@@ -39,13 +39,14 @@ type pool struct {
 
 // keep has the connection wait in its slot.
 func (k *pool) keep(l *loop, i uint32, p *pair) {
-	h, s := p.half[outer], p.side[outer]
+	h, s := p.half[atInner], p.side[atInner]
 	link := l.tidy(i, p)
 	link.slot = noSlot
-	p.reset([2]int32{noFD, p.fd[outer]})
-	p.side[outer] = s
+	p.reset([2]int32{noFD, p.fd[atInner]})
+	p.side[atInner] = s
 	w := &waiting{pool: k}
 	k.owed++
+	l.waiting.Add(1)
 	next := l.newLink(&Link{task: w})
 	l.links[i], next.slot = next, i
 	l.until(i, p, keptFor)
@@ -69,12 +70,12 @@ type waiting struct {
 
 // step takes free. Whatever else comes, the connection is not used again.
 func (w *waiting) step(l *loop, i uint32, p *pair) {
-	s := &p.side[outer]
+	s := &p.side[atInner]
 	if !s.readable {
 		return
 	}
 	var b [frameHead]byte
-	n, e := receiveNow(p.fd[outer], b[:])
+	n, e := receiveNow(p.fd[atInner], b[:])
 	switch {
 	case e == unix.EAGAIN:
 		s.readable = false
@@ -99,13 +100,23 @@ func (w *waiting) end(l *loop, i uint32, p *pair) {
 	} else {
 		w.pool.owed--
 	}
-	closeFD(p.fd[outer])
+	l.waiting.Add(-1)
+	closeFD(p.fd[atInner])
 	l.endTask(i, p)
 }
 
 func (w *waiting) begin(*loop, uint32, *pair)               {} // pool.keep does
 func (w *waiting) fail(l *loop, i uint32, p *pair, _ error) { w.end(l, i, p) }
 func (w *waiting) refuse(error)                             {} // it never waits for a loop
+
+// Waiting returns how many connections to inner relays wait for another client.
+func (r *Relayer) Waiting() int {
+	n := int64(0)
+	for _, l := range r.loops {
+		n += l.waiting.Load()
+	}
+	return int(n)
+}
 
 // pool returns the loop's pool of an inner relay.
 func (l *loop) pool(to netip.AddrPort) *pool {
@@ -125,10 +136,11 @@ func (l *loop) reuse(link *Link, k *pool) (i uint32, p *pair, ok bool) {
 	}
 	i = k.free[n-1]
 	k.free = k.free[:n-1]
+	l.waiting.Add(-1)
 	p = l.at(i)
 	l.late.remove(l, p)
 	l.links[i].slot = noSlot
 	l.links[i], link.slot = link, i
-	p.side[outer] = side{writable: true}
+	p.side[atInner] = side{writable: true}
 	return i, p, true
 }

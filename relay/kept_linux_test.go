@@ -312,7 +312,13 @@ func TestKeptBound(t *testing.T) {
 		r.settle()
 	}
 	expectEOF(t, two, "one too many")
+	if n := r.Waiting(); n != 1 {
+		t.Errorf("%d connections wait; want 1", n)
+	}
 	r.serve(one, Call{}, "")
+	if n := r.Waiting(); n != 0 {
+		t.Errorf("%d connections wait for a second client; want 0", n)
+	}
 	r.loops[0].kept = 0
 	_, answers := r.begin(Call{To: r.to, Frames: true})
 	inner := r.accept()

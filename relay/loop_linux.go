@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -45,6 +46,7 @@ type loop struct {
 	batch    []uint32                 // spare memory of again
 	dying    []*Link                  // cut: they are to be tidied up
 	now      int64                    // by clock, when the last events came
+	waiting  atomic.Int64             // connections in pools; anyone may read it
 
 	mu      sync.Mutex // guards the rest
 	starts  []newLink

@@ -40,6 +40,9 @@ func (r *Relayer) Call(Call) *Link { return nil }
 // Begin is never called.
 func (*Link) Begin() {}
 
+// Waiting returns 0.
+func (r *Relayer) Waiting() int { return 0 }
+
 type keeper any
 
 // GreetAgain does nothing here.

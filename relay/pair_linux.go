@@ -17,10 +17,10 @@ type pair struct {
 	// before.
 	generation     uint32
 	next, previous uint32 // at the same tick of a wheel, or next in the list of free slots
-	tick           uint32 // of the idle wheel, or of that of tasks, or noTick
-	moved          int64  // by the loop's clock: when bytes moved last, or a task's deadline
-	cut            bool   // a was reset, and the pair waits in loop.dying
+	tick           uint8  // of the idle wheel, or of that of tasks, or noTick
 	tunnel         int8   // the side that another relay is at, if frames are spoken there, or noSide
+	cut            bool   // a was reset, and the pair waits in loop.dying
+	moved          int64  // by the loop's clock: when bytes moved last, or a task's deadline
 }
 
 // half is one direction of a pair.
@@ -271,7 +271,7 @@ func (l *loop) end(i uint32, p *pair, d int) outcome {
 		}
 		h.said = true
 		b := frames(frameFin, frameFree)
-		if h.free = last && p.tunnel == inner && p.half[1-d].framed; !h.free {
+		if h.free = last && p.tunnel == atOuter && p.half[1-d].framed; !h.free {
 			b = b[:frameHead]
 		}
 		if e := l.put(i, p, d, b, len(b)); e != 0 {
@@ -302,7 +302,7 @@ func (l *loop) end(i uint32, p *pair, d int) outcome {
 func (l *loop) over(i uint32, p *pair) {
 	side := p.tunnel
 	again := side != noSide && p.half[0].framed && p.half[1].framed && !p.half[side].begun
-	if again && side == inner && !p.half[outer].free { // or it went with fin
+	if again && side == atOuter && !p.half[1-side].free { // or it went with fin
 		n, e := sendNow(p.fd[side], frames(frameFree))
 		again = e == 0 && n == frameHead
 	}

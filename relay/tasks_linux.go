@@ -445,9 +445,9 @@ func (g *greet) refuse(why error) {
 // Join is StartAfter between sockets, which it owns.
 func (r *Relayer) Join(a, b *Socket, n int, total *Counters, done func(Result)) *Link {
 	link := newLinkOf(n, total, done)
-	side := int8(inner)
+	side := int8(atOuter)
 	if link.kept = a.kept; b.kept != nil {
-		link.kept, side = b.kept, outer
+		link.kept, side = b.kept, atInner
 	}
 	l := cmp.Or(b.loop, a.loop) // the same, if both have one
 	if l == nil {

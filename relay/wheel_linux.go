@@ -34,10 +34,10 @@ func newWheel(limit, tick time.Duration) *wheel {
 // add puts a pair, which is not on the wheel, where p.moved says.
 func (w *wheel) add(l *loop, i uint32, p *pair) {
 	tick := max((p.moved+w.limit)/w.tick+1, w.current) // not where it was looked already
-	w.put(l, i, p, uint32(tick%wheelSlots))
+	w.put(l, i, p, uint8(tick%wheelSlots))
 }
 
-func (w *wheel) put(l *loop, i uint32, p *pair, slot uint32) {
+func (w *wheel) put(l *loop, i uint32, p *pair, slot uint8) {
 	p.tick, p.previous, p.next = slot, noSlot, w.heads[slot]
 	if p.next != noSlot {
 		l.at(p.next).previous = i

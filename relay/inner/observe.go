@@ -71,6 +71,11 @@ func newMetrics(r *Relay) *metrics {
 		m.connected, m.refusedTotal, m.endedTotal, m.dialed,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts(opts("live_connections", "Connections relayed now.")), func() float64 { return float64(r.live.Load()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts(opts("connections", "Connections in any state.")), func() float64 { return float64(r.all.Load()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts(opts("waiting_connections", "Connections of outer relays that wait for another client.")), func() float64 {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			return float64(len(r.waiting))
+		}),
 		prometheus.NewCounterFunc(prometheus.CounterOpts(opts("up_bytes_total", "Bytes to devices.")), func() float64 { return float64(r.counters.AToB.Load()) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts(opts("down_bytes_total", "Bytes from devices.")), func() float64 { return float64(r.counters.BToA.Load()) }),
 	}

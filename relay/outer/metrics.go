@@ -50,6 +50,7 @@ func newMetrics(r *Relay) *metrics {
 		m.acceptedTotal, m.deniedTotal, m.endedTotal, setUp,
 		number("live_connections", "Connections relayed now.", func() float64 { return float64(r.live.Load()) }),
 		number("connections", "Connections in any state.", func() float64 { return float64(r.all.Load()) }),
+		number("waiting_connections", "Connections to inner relays that wait for another client.", func() float64 { return float64(r.relayer.Waiting()) }),
 		number("draining", "1 while the relay takes no new connections.", func() float64 {
 			if r.draining.Load() {
 				return 1
