@@ -210,7 +210,7 @@ func TestEachClientCountsOnce(t *testing.T) {
 			t.Errorf("after client %d: status %+v", n, s)
 		}
 	}
-	want := map[string]float64{"connected_total": 3, "ended_total closed": 3, "device_connect_seconds": 3, "connections": 1, "up_bytes_total": 12, "down_bytes_total": 12}
+	want := map[string]float64{"connected_total": 3, "ended_total closed": 3, "device_connect_seconds": 3, "connections": 1, "waiting_connections": 1, "up_bytes_total": 12, "down_bytes_total": 12}
 	if got := counted(t, registry); !maps.Equal(got, want) {
 		t.Errorf("metrics %v; want %v", got, want)
 	}
