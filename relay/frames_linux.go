@@ -43,16 +43,15 @@ type framing struct {
 	count  uint16 // payload bytes: received, those of the frame that are to come; sent, all
 }
 
-// wrap puts a frame's head into the first bytes of b, before the payload.
-func (f *framing) wrap(b []byte) {
-	n := len(b) - frameHead
+// wrap writes the head of a frame with n bytes, of which there is at least one.
+func (f *framing) wrap(head []byte, n int) {
 	if n > frameMax-int(f.count) {
 		f.framed = false
-		binary.BigEndian.PutUint16(b, frameRaw)
+		binary.BigEndian.PutUint16(head, frameRaw)
 		return
 	}
 	f.count += uint16(n)
-	binary.BigEndian.PutUint16(b, uint16(n))
+	binary.BigEndian.PutUint16(head, uint16(n))
 }
 
 // unwrap takes the heads of frames out of b and returns the payload, which is in b, too.

@@ -19,7 +19,7 @@ func framed(texts ...string) string {
 
 func (f *framing) wrapped(text []byte) []byte {
 	b := append(make([]byte, frameHead), text...)
-	f.wrap(b)
+	f.wrap(b, len(text))
 	return b
 }
 

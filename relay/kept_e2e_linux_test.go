@@ -209,9 +209,9 @@ func TestClientsWithoutSharing(t *testing.T) {
 	c.hops(3*shared(), "each client has its own")
 }
 
-// Clients with TLS, and the devices of an entry for several, have connections of their own
-// between the relays, beside those that others share.
-func TestSharedHopBesideTLS(t *testing.T) {
+// Clients with TLS, and the devices of an entry for several, share connections between the
+// relays, too: with each other, and with clients without TLS.
+func TestTLSClientsShareTheHop(t *testing.T) {
 	ca := must[*pki.Authority](t)(pki.NewAuthority(pki.AuthorityConfig{Name: "relays"}))
 	issued := must[pki.Pair](t)(ca.Issue(pki.Server("127.0.0.2")))
 	cert := must[tls.Certificate](t)(tls.X509KeyPair(issued.Cert, []byte(issued.Key)))
@@ -228,25 +228,28 @@ func TestSharedHopBesideTLS(t *testing.T) {
 	}))[0]
 	streams := must[*manyclient.Client](t)(manyclient.Dial(t.Context(), manyclient.Config{Endpoint: several.Endpoint, TLS: config}))
 	defer streams.Close()
-	c.clients(plain, r, shared())
-	want := shared()
-	c.hops(want, "without TLS")
-	for range 2 * shared() {
+	overTLS := func(text string) {
 		client := tls.Client(c.dial(secure), config)
 		if err := client.HandshakeContext(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		c.talk(client, r, "with TLS")
-		want++
-		c.hops(want, "with TLS")
-		c.clients(plain, r, shared())
-		c.hops(want, "without TLS")
-		c.talk(must[*manyclient.Stream](t)(streams.Connect(t.Context(), manyclient.ByIMSI(imsi, uint16(port)))), r, "a stream")
-		want++
-		c.hops(want, "a stream")
-		c.clients(plain, r, shared())
-		c.hops(want, "without TLS")
+		c.talk(client, r, text)
 	}
+	for range shared() {
+		overTLS("with TLS")
+	}
+	c.hops(shared(), "the first ones")
+	for range 2 * shared() {
+		c.clients(plain, r, 1)
+		overTLS("with TLS")
+		c.talk(must[*manyclient.Stream](t)(streams.Connect(t.Context(), manyclient.ByIMSI(imsi, uint16(port)))), r, "a stream")
+	}
+	c.hops(shared(), "one after the other, of all kinds")
+	overTLS(strings.Repeat("long", 50_000))
+	for range shared() {
+		overTLS("with TLS")
+	}
+	c.hops(shared()+1, "one more after a long one")
 }
 
 // A successor of an inner relay, at the same address, gets every client, whatever has become

@@ -44,20 +44,10 @@ func (k *pool) keep(l *loop, i uint32, p *pair) {
 	link.slot = noSlot
 	p.reset([2]int32{noFD, p.fd[atInner]})
 	p.side[atInner] = s
-	w := &waiting{pool: k}
-	k.owed++
-	l.waiting.Add(1)
+	w := &waiting{pool: k, released: h.free}
 	next := l.newLink(&Link{task: w})
 	l.links[i], next.slot = next, i
-	l.until(i, p, keptFor)
-	switch {
-	case s.over, len(k.free)+k.owed > l.kept:
-		w.end(l, i, p)
-	case h.free:
-		w.ready(i)
-	case s.readable: // there was more, and no other event will say so
-		w.step(l, i, p)
-	}
+	w.wait(l, i, p)
 	link.over(Closed, nil)
 }
 
@@ -65,7 +55,30 @@ func (k *pool) keep(l *loop, i uint32, p *pair) {
 // in its pool.
 type waiting struct {
 	*pool
-	free bool
+	released bool    // when it began to wait
+	free     bool    // it is in the pool
+	socket   *Socket // before begin, of a link that was not the loop's; nil: it was
+}
+
+// begin is for a connection whose link was not the loop's.
+func (w *waiting) begin(l *loop, i uint32, p *pair) {
+	p.fd[atInner] = w.socket.take()
+	p.side[atInner].over = l.watch(i, p, atInner, false) != 0 // then it is of no use
+	w.wait(l, i, p)
+}
+
+func (w *waiting) wait(l *loop, i uint32, p *pair) {
+	w.owed++
+	l.waiting.Add(1)
+	l.until(i, p, keptFor)
+	switch s := &p.side[atInner]; {
+	case s.over, len(w.pool.free)+w.owed > l.kept:
+		w.end(l, i, p)
+	case w.released:
+		w.ready(i)
+	case s.readable: // there was more, and no other event will say so
+		w.step(l, i, p)
+	}
 }
 
 // step takes free. Whatever else comes, the connection is not used again.
@@ -105,9 +118,8 @@ func (w *waiting) end(l *loop, i uint32, p *pair) {
 	l.endTask(i, p)
 }
 
-func (w *waiting) begin(*loop, uint32, *pair)               {} // pool.keep does
 func (w *waiting) fail(l *loop, i uint32, p *pair, _ error) { w.end(l, i, p) }
-func (w *waiting) refuse(error)                             {} // it never waits for a loop
+func (w *waiting) refuse(error)                             { w.socket.Abort() }
 
 // Waiting returns how many connections to inner relays wait for another client.
 func (r *Relayer) Waiting() int {

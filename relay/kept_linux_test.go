@@ -20,6 +20,25 @@ type rig struct {
 	to     netip.AddrPort
 	accept func() *net.TCPConn
 	narrow bool // little goes to the inner relay at once
+	over   bool // the client's connection is over another, as TLS is: its link is on goroutines
+}
+
+// overTCP is a connection over another.
+type overTCP struct{ *net.TCPConn }
+
+func (c overTCP) NetConn() net.Conn { return c.TCPConn }
+
+// bothKept runs f with rigs whose links are on event loops, and on goroutines.
+func bothKept(t *testing.T, f func(t *testing.T, newRig func(*testing.T) *rig)) {
+	for name, over := range map[string]bool{"on a loop": false, "on goroutines": true} {
+		t.Run(name, func(t *testing.T) {
+			f(t, func(t *testing.T) *rig {
+				r := newRig(t)
+				r.over = over
+				return r
+			})
+		})
+	}
 }
 
 func newRig(t *testing.T) *rig {
@@ -48,9 +67,25 @@ func (r *rig) serve(inner *net.TCPConn, c Call, early string) (client, _ *net.TC
 	if r.narrow {
 		unix.SetsockoptInt(int(a.device.fd), unix.SOL_SOCKET, unix.SO_SNDBUF, 1)
 	}
+	if r.over {
+		return r.relayOver(a.device, inner, len(early))
+	}
 	s, client := loose(r.t)
 	_, ended = r.join(s, a.device, len(early))
 	return client, inner, ended
+}
+
+func (r *rig) relayOver(s *Socket, inner *net.TCPConn, early int) (client, _ *net.TCPConn, ended <-chan Result) {
+	r.t.Helper()
+	device, err := s.Conn()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	near, client := tcpPair(r.t)
+	client.SetDeadline(time.Now().Add(soon))
+	over, told := make(chan Result, 2), r.once("StartAfter")
+	r.StartAfter(overTCP{near}, device, early, nil, func(res Result) { told(); over <- res })
+	return client, inner, over
 }
 
 // request reads the request of a client.
@@ -66,7 +101,9 @@ func (r *rig) request(inner *net.TCPConn, early string) {
 func (r *rig) settle() { newBell(r.t, r.loops[0]).ring(r.t) }
 
 // A connection to an inner relay serves one client after the other, whoever ends first.
-func TestKept(t *testing.T) {
+func TestKept(t *testing.T) { bothKept(t, testKept) }
+
+func testKept(t *testing.T, newRig func(*testing.T) *rig) {
 	r := newRig(t)
 	var inner *net.TCPConn
 	for name, end := range map[string]func(client *net.TCPConn){
@@ -122,7 +159,9 @@ func TestKept(t *testing.T) {
 }
 
 // Long directions are raw, and what was raw is not used again.
-func TestKeptRaw(t *testing.T) {
+func TestKeptRaw(t *testing.T) { bothKept(t, testKeptRaw) }
+
+func testKeptRaw(t *testing.T, newRig func(*testing.T) *rig) {
 	long := strings.Repeat("0123456789abcdef", 2048)
 	for name, talk := range map[string]func(t *testing.T, client, inner *net.TCPConn){
 		"of the client": func(t *testing.T, client, inner *net.TCPConn) {
@@ -171,7 +210,9 @@ func readAll(t *testing.T, c *net.TCPConn) string {
 
 // Without frames the client's connection would look ended in order: an inner relay that
 // dies is a reset, and so is one that speaks otherwise than agreed.
-func TestKeptFails(t *testing.T) {
+func TestKeptFails(t *testing.T) { bothKept(t, testKeptFails) }
+
+func testKeptFails(t *testing.T, newRig func(*testing.T) *rig) {
 	for name, c := range map[string]struct {
 		happens func(t *testing.T, inner *net.TCPConn)
 		want    syscall.Errno
@@ -264,7 +305,9 @@ func TestKeptDies(t *testing.T) {
 
 // What waits is given up when the inner relay ends it, or says what nobody asked for, and
 // after a while.
-func TestKeptIsGivenUp(t *testing.T) {
+func TestKeptIsGivenUp(t *testing.T) { bothKept(t, testKeptIsGivenUp) }
+
+func testKeptIsGivenUp(t *testing.T, newRig func(*testing.T) *rig) {
 	for name, happens := range map[string]func(*rig, *net.TCPConn){
 		"FIN":   func(_ *rig, c *net.TCPConn) { fin(c) },
 		"reset": func(_ *rig, c *net.TCPConn) { reset(c) },
@@ -334,7 +377,9 @@ func TestKeptBound(t *testing.T) {
 }
 
 // Those that the inner relay has not released yet are within the bound, too.
-func TestKeptBoundUnreleased(t *testing.T) {
+func TestKeptBoundUnreleased(t *testing.T) { bothKept(t, testKeptBoundUnreleased) }
+
+func testKeptBoundUnreleased(t *testing.T, newRig func(*testing.T) *rig) {
 	r := newRig(t)
 	r.loops[0].kept = 1
 	var inner *net.TCPConn

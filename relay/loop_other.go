@@ -29,7 +29,7 @@ type Socket struct{}
 func NewSocket(*net.TCPConn) (*Socket, bool) { return nil, false }
 
 // Conn is never called.
-func (*Socket) Conn() (*net.TCPConn, error) { return nil, net.ErrClosed }
+func (*Socket) Conn() (Conn, error) { return nil, net.ErrClosed }
 
 // Abort is never called.
 func (*Socket) Abort() {}

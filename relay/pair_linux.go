@@ -154,7 +154,7 @@ func (l *loop) copy(i uint32, p *pair, d int) (n int, recvError, sendError sysca
 	switch {
 	case wraps:
 		b, head = l.buffer[:frameHead+n], frameHead
-		h.wrap(b)
+		h.wrap(b, n)
 	case h.framed:
 		if b, h.eof, e = h.unwrap(b); e != 0 {
 			return 0, e, 0

@@ -27,8 +27,9 @@ func NewSocket(c *net.TCPConn) (*Socket, bool) {
 	return &Socket{fd: fd}, true
 }
 
-// Conn puts the connection into Go's poller. If it fails the connection is gone.
-func (s *Socket) Conn() (*net.TCPConn, error) {
+// Conn puts the connection into Go's poller. What it returns speaks frames if they are
+// spoken with an inner relay. If it fails the connection is gone.
+func (s *Socket) Conn() (Conn, error) {
 	if s.loop != nil { // or its place in that epoll would be the duplicate's
 		epollControl(s.loop.epoll, unix.EPOLL_CTL_DEL, s.fd, &unix.EpollEvent{})
 	}
@@ -38,7 +39,11 @@ func (s *Socket) Conn() (*net.TCPConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.(*net.TCPConn), nil // it was made as one
+	t := c.(*net.TCPConn) // it was made as one
+	if k, ok := s.kept.(*pool); ok {
+		return &framedConn{TCPConn: t, loop: s.loop, pool: k, in: framing{framed: true}, out: framing{framed: true}}, nil
+	}
+	return t, nil
 }
 
 // Abort resets the connection.

@@ -157,15 +157,9 @@ func (w *world) callOne(t *testing.T, n uint64) {
 	}
 	near, client := tcpPair(t)
 	defer client.Close()
-	s, ok := NewSocket(near)
-	if !ok {
-		t.Error("no descriptor")
-		a.device.Abort()
-		return
-	}
-	told = w.once("outer Join")
+	told = w.once("outer link")
 	w.pending.Add(1)
-	outer := w.Join(s, a.device, len(early), nil, func(Result) { told(); w.pending.Done() })
+	outer := w.link(near, a.device, len(early), r.IntN(3) == 0, func(Result) { told(); w.pending.Done() })
 	client.SetDeadline(time.Now().Add(soon))
 	switch mood {
 	case 3:
@@ -187,6 +181,22 @@ func (w *world) callOne(t *testing.T, n uint64) {
 	if want := slices.Concat(early, sent); err == nil && werr == nil && len(got) != 0 && !bytes.Equal(got, want) {
 		t.Errorf("seed %d, connection %d: %d bytes came back in order; want the %d that were sent, or none, or a reset", w.seed, n, len(got), len(want))
 	}
+}
+
+// link relays on an event loop, or else on goroutines.
+func (w *world) link(client *net.TCPConn, device *Socket, early int, goroutines bool, done func(Result)) *Link {
+	if goroutines {
+		b, err := device.Conn()
+		if err != nil {
+			panic(err)
+		}
+		return w.StartAfter(overTCP{client}, b, early, nil, done)
+	}
+	a, ok := NewSocket(client)
+	if !ok {
+		panic("no descriptor")
+	}
+	return w.Join(a, device, early, nil, done)
 }
 
 func noise(r *rand.Rand, n int) []byte {

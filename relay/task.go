@@ -15,7 +15,7 @@ type Call struct {
 	Early   func() []byte
 	Timeout time.Duration
 	// Frames has the connection to the inner relay used again after the device's, if the
-	// inner relay agrees. The answer may be given to Join only then.
+	// inner relay agrees.
 	Frames bool
 	// Fresh has the inner relay asked on a new connection.
 	Fresh bool

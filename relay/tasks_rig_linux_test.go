@@ -160,7 +160,7 @@ func plain(t testing.TB, s *Socket) *net.TCPConn {
 	}
 	t.Cleanup(func() { c.Close() })
 	c.SetDeadline(time.Now().Add(soon))
-	return c
+	return c.(*net.TCPConn)
 }
 
 // listen returns a listener of this machine and how to accept there.

@@ -54,9 +54,8 @@ type Config struct {
 	SourceRate  float64 `yaml:"source_rate"`
 	SourceBurst int     `yaml:"source_burst"`
 	// KeptInner bounds the connections to one inner relay that wait, on each event loop,
-	// for another client when theirs has gone. Each takes a descriptor. Connections for
-	// clients with TLS, for entries for several devices and over InnerTLS never wait.
-	// 0: 32. Negative: none.
+	// for another client when theirs has gone. Each takes a descriptor. Connections over
+	// InnerTLS never wait. 0: 32. Negative: none.
 	KeptInner int `yaml:"kept_inner"`
 	// ResolveTimeout bounds asking the manager. 0: 5 s.
 	ResolveTimeout time.Duration `yaml:"resolve_timeout"`

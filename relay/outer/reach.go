@@ -91,9 +91,7 @@ func (x *reaching) connect() {
 	}
 	link := x.relay.relayer.Call(relay.Call{
 		To: x.route.Inner, Request: req, Early: x.early, Timeout: x.relay.cfg.DeviceTimeout,
-		// What goes on as it is can be given to Join; and a connection that waits may lead
-		// to the predecessor of an inner relay.
-		Frames: x.from != nil, Fresh: x.tries > 0,
+		Frames: true, Fresh: x.tries > 0, // one that waits may lead to the predecessor of an inner relay
 		Answered: func(s *relay.Socket, asked bool, err error) {
 			if err != nil {
 				err = deny(innerCause(err, asked), fmt.Errorf("inner relay %s: %w", x.route.InnerID, err))

@@ -1,0 +1,80 @@
+package relay
+
+import (
+	"io"
+	"net"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// framedConn is a connection to an inner relay on which frames are spoken, for a link on
+// goroutines: one may read, and another one write. When both directions have ended in
+// order, closing it has it wait for another client on its event loop.
+type framedConn struct {
+	*net.TCPConn
+	loop    *loop
+	pool    *pool
+	in, out framing
+	ended   bool // fin was received
+}
+
+// NetConn returns what the frames go over.
+func (c *framedConn) NetConn() net.Conn { return c.TCPConn }
+
+// Read reads what the device sends.
+func (c *framedConn) Read(b []byte) (int, error) {
+	for !c.ended {
+		n, err := c.TCPConn.Read(b)
+		switch {
+		case !c.in.framed:
+			return n, err
+		case err == io.EOF: // the other relay has gone
+			return 0, os.NewSyscallError("recv", unix.ECONNRESET)
+		case err != nil:
+			return 0, err
+		}
+		payload, fin, e := c.in.unwrap(b[:n])
+		if e != 0 {
+			return 0, os.NewSyscallError("recv", e)
+		}
+		if c.ended = fin; len(payload) > 0 {
+			return len(payload), nil
+		}
+	}
+	return 0, io.EOF
+}
+
+// Write sends bytes of the client.
+func (c *framedConn) Write(b []byte) (int, error) {
+	if !c.out.framed || len(b) == 0 {
+		return c.TCPConn.Write(b)
+	}
+	head := make([]byte, frameHead)
+	c.out.wrap(head, len(b))
+	both := net.Buffers{head, b}
+	n, err := both.WriteTo(c.TCPConn)
+	return max(int(n)-frameHead, 0), err
+}
+
+// CloseWrite ends the client's direction.
+func (c *framedConn) CloseWrite() error {
+	if !c.out.framed {
+		return c.TCPConn.CloseWrite()
+	}
+	_, err := c.TCPConn.Write(frames(frameFin))
+	c.out.said = err == nil
+	return err
+}
+
+// Close must come after the last Read and the last Write.
+func (c *framedConn) Close() error {
+	if c.ended && c.out.said && c.in.framed && !c.in.begun {
+		if s, ok := NewSocket(c.TCPConn); ok { // or it was reset
+			w := &waiting{pool: c.pool, released: c.in.free, socket: s}
+			c.loop.newLink(&Link{task: w}).Begin()
+			return nil
+		}
+	}
+	return c.TCPConn.Close()
+}
