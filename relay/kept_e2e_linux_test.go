@@ -118,6 +118,26 @@ func (c *chain) talk(client interface {
 	r.take(c.t, manager.AuditConnected, manager.CauseClosed, len(text), len(text)+5)
 }
 
+// closes is a client that is gone when its device ends, as most are over TLS.
+func (c *chain) closes(client *tls.Conn, r *records) {
+	c.t.Helper()
+	device := c.accept()
+	defer device.Close()
+	io.WriteString(client, "ping")
+	b := make([]byte, 4)
+	if _, err := io.ReadFull(device, b); err != nil {
+		c.t.Fatal(err)
+	}
+	device.Write(b)
+	if _, err := io.ReadFull(client, b); err != nil {
+		c.t.Fatal(err)
+	}
+	client.Close()
+	c.ended(device)
+	device.Close()
+	r.take(c.t, manager.AuditConnected, manager.CauseClosed, 4, 4)
+}
+
 // clients are so many, one after the other.
 func (c *chain) clients(m api.PortMapping, r *records, n int64) {
 	c.t.Helper()
@@ -245,6 +265,10 @@ func TestTLSClientsShareTheHop(t *testing.T) {
 		c.talk(must[*manyclient.Stream](t)(streams.Connect(t.Context(), manyclient.ByIMSI(imsi, uint16(port)))), r, "a stream")
 	}
 	c.hops(shared(), "one after the other, of all kinds")
+	for range 8 * shared() {
+		c.closes(must[*tls.Conn](t)(tls.Dial("tcp", secure.Endpoint, config)), r)
+	}
+	c.hops(shared(), "clients that close without waiting for the device's end")
 	overTLS(strings.Repeat("long", 50_000))
 	for range shared() {
 		overTLS("with TLS")

@@ -87,6 +87,7 @@ type direction struct {
 	bytes, total       *atomic.Uint64
 	moved              *atomic.Int64
 	writing            atomic.Bool // to dst, where it may be blocked
+	ending             atomic.Bool // src has said all, and dst is told so
 }
 
 // readError and writeError tell which side failed.
@@ -101,6 +102,7 @@ func (e writeError) Unwrap() error { return e.error }
 func (d *direction) run(r *Relayer) {
 	err := d.copy(r)
 	if err == nil {
+		d.ending.Store(true)
 		if cerr := d.dst.CloseWrite(); cerr != nil {
 			err = writeError{cerr}
 		}
@@ -112,7 +114,8 @@ func (d *direction) run(r *Relayer) {
 	if d.split.finished() {
 		// src has said all it will say. Its reset must still be noticed, or a
 		// client that is gone would hold its device for as long as that is silent.
-		if err := watchReset(d.src); err != nil {
+		// But one that had closed answers so when it is told the end.
+		if err := watchReset(d.src); err != nil && !d.other.ending.Load() {
 			d.fail(readError{err})
 		}
 		return

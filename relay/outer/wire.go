@@ -2,6 +2,8 @@ package outer
 
 import (
 	"crypto/tls"
+	"errors"
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -146,6 +148,7 @@ type tlsConn struct {
 	*tls.Conn
 	wire *wire
 	part func(relay.Conn) // closes the TCP connection of a client that was told, in its own time
+	over atomic.Bool      // the peer has said that no more will follow
 
 	mu     sync.Mutex // guards parted
 	parted bool       // the TCP connection is part's
@@ -154,6 +157,9 @@ type tlsConn struct {
 // Read implements net.Conn.
 func (t *tlsConn) Read(b []byte) (int, error) {
 	n, err := t.Conn.Read(b)
+	if err == io.EOF {
+		t.over.Store(true)
+	}
 	if err != nil || n == 0 || n == len(b) {
 		return n, err
 	}
@@ -177,12 +183,17 @@ func (t *tlsConn) Write(b []byte) (int, error) {
 	return t.wire.writeHeld(func() (int, error) { return t.Conn.Write(b) })
 }
 
-// CloseWrite says that no more will follow, in TLS and in TCP.
+// CloseWrite says that no more will follow, in TLS and in TCP. A peer that has said so, too,
+// may have gone since: that it cannot be told is no failure.
 func (t *tlsConn) CloseWrite() error {
-	if err := t.Conn.CloseWrite(); err != nil {
-		return err
+	err := t.Conn.CloseWrite()
+	if err == nil {
+		err = t.wire.CloseWrite()
 	}
-	return t.wire.CloseWrite()
+	if t.over.Load() && (errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.ENOTCONN)) {
+		return nil
+	}
+	return err
 }
 
 // Close implements net.Conn. What a client was told arrives before.
