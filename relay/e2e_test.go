@@ -126,6 +126,7 @@ type chain struct {
 	mgr, out         *process
 	in               map[string]*process
 	outer            *outer.Relay
+	outerAttached    func() <-chan struct{} // rpc.Client.Attached of the outer relay
 	inner            map[string]*inner.Relay
 	api              *api.Client
 	device           net.Listener
@@ -251,6 +252,7 @@ func (c *chain) startOuter() {
 	t := c.t
 	cfg := outer.Config{ID: "outer1", Address: netip.MustParseAddr("127.0.0.2")}
 	ctl := must[*rpc.Client](t)(rpc.NewClient(rpc.ClientConfig{Manager: c.rpcAddr, Secret: secret}, rpc.ClientDeps{Relay: cfg.Relay()}))
+	c.outerAttached = ctl.Attached
 	deps := outer.Deps{Control: ctl, Resolver: ctl, Auditor: c.endings, Metrics: c.metrics, Traces: c.tracesOf("relay-outer")}
 	if c.outerSetup != nil {
 		c.outerSetup(&cfg, &deps)
@@ -544,7 +546,8 @@ func TestManagerRestart(t *testing.T) {
 		s, err := c.api.Status(t.Context())
 		return err == nil && len(s.Relays) == 3
 	})
-	c.connect(m) // the entry is in the store, the port is open, tickets verify
+	<-c.outerAttached() // the manager knows it a moment earlier
+	c.connect(m)        // the entry is in the store, the port is open, tickets verify
 	if took := time.Since(begin); took > 5*time.Second {
 		t.Errorf("a new connection worked %s after the restart; want 5 s at most", took)
 	}
