@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -113,7 +115,11 @@ func TestNewChecksDeps(t *testing.T) {
 func TestStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tc := &testCore{core: newCore(alice, bob), t: t, l: sctp.NewPipeListener(n2Addr), done: make(chan error, 1)}
-		a, err := New(testConfig(), Deps{N2: tc.l, Authentication: tc.core, SubscriberData: tc.core, UEContext: tc.core, Sessions: tc.core})
+		var warned strings.Builder
+		a, err := New(testConfig(), Deps{
+			N2: tc.l, Authentication: tc.core, SubscriberData: tc.core, UEContext: tc.core, Sessions: tc.core,
+			Log: slog.New(slog.NewTextHandler(&warned, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -127,6 +133,9 @@ func TestStop(t *testing.T) {
 		g := tc.gnb(1)
 		u := g.ue(alice)
 		u.register()
+		tc.onDeregister = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+		u.send(&nas.DeregistrationRequest{SwitchOff: true, Identity: nas.MobileIdentity{GUTI: u.guti}})
+		u.wantRelease(ngap.NASDeregister, "deregistered")
 		tc.onSubscription = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 		v := g.ue(bob)
 		v.toSecurityMode()
@@ -140,11 +149,14 @@ func TestStop(t *testing.T) {
 		if d := time.Since(start); d > 2*time.Second {
 			t.Errorf("took %v, want DrainTimeout at most", d)
 		}
+		if warned.Len() > 0 {
+			t.Errorf("told of calls that it ended itself:\n%s", &warned)
+		}
 		g.wantClosed("after Run")
 		if err := a.Run(t.Context()); !errors.Is(err, ErrRunning) {
 			t.Errorf("second Run: %v, want ErrRunning", err)
 		}
-		if err := a.Deregister(t.Context(), alice.supi, sbi.SubscriptionWithdrawn); !errors.Is(err, ErrStopped) {
+		if err := a.Deregister(t.Context(), bob.supi, sbi.SubscriptionWithdrawn); !errors.Is(err, ErrStopped) {
 			t.Errorf("%v, want ErrStopped", err)
 		}
 	})

@@ -2,6 +2,7 @@ package amf
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 
 	"github.com/simreach/simreach/internal/wire/nas"
@@ -116,7 +117,9 @@ func (u *ue) deregisterUDM() {
 		// refused it, or given it to another AMF since.
 		if err := a.uecm.DeregisterAMF(ctx, supi, a.cfg.NFID); err != nil && problemCause(err) != sbi.CauseContextNotFound {
 			a.stats.callFailures.Add(1)
-			a.log.Warn("cannot deregister at UDM", "supi", supi, "error", err)
+			if !errors.Is(ctx.Err(), context.Canceled) { // else the AMF stops
+				a.log.Warn("cannot deregister at UDM", "supi", supi, "error", err)
+			}
 		}
 		return nil
 	}})

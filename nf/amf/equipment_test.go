@@ -1,6 +1,7 @@
 package amf
 
 import (
+	"context"
 	"errors"
 	"testing"
 
@@ -119,7 +120,7 @@ func TestBarredSubscriber(t *testing.T) {
 	t.Run("registers", func(t *testing.T) {
 		bubble(t, nil, []*subscriber{alice}, func(t *testing.T, tc *testCore) {
 			tc.onRegisterAMF = func() error { return &sbi.Problem{Status: 403, Cause: sbi.CauseNoPSSubscription} }
-			tc.onDeregister = func() error { return &sbi.Problem{Status: 404, Cause: sbi.CauseContextNotFound} }
+			tc.onDeregister = func(context.Context) error { return &sbi.Problem{Status: 404, Cause: sbi.CauseContextNotFound} }
 			u := tc.gnb(1).ue(alice)
 			u.toSecurityMode()
 			u.completeSecurity(u.request)

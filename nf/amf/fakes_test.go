@@ -61,7 +61,7 @@ type core struct {
 	onConfirm      func() error
 	onEquipment    func(ident.PEI) (sbi.EquipmentStatus, error) // nil: there is no EIR
 	onRegisterAMF  func() error
-	onDeregister   func() error
+	onDeregister   func(context.Context) error
 	onSubscription func(context.Context) error
 	onCreate       func(context.Context, sbi.CreateSMContext) error
 	onUpdate       func(context.Context, sbi.SMContextRef, sbi.UpdateSMContext) (sbi.UpdatedSMContext, error)
@@ -168,10 +168,10 @@ func (c *core) CheckEquipment(_ context.Context, supi ident.SUPI, pei ident.PEI)
 	return c.onEquipment(pei)
 }
 
-func (c *core) DeregisterAMF(_ context.Context, supi ident.SUPI, amf sbi.NFID) error {
+func (c *core) DeregisterAMF(ctx context.Context, supi ident.SUPI, amf sbi.NFID) error {
 	c.note("deregister %s %s", supi, amf)
 	if c.onDeregister != nil {
-		return c.onDeregister()
+		return c.onDeregister(ctx)
 	}
 	return nil
 }
