@@ -50,7 +50,7 @@ func newRig(t *testing.T) *rig {
 // client. The request must have early behind it.
 func (r *rig) serve(inner *net.TCPConn, c Call, early string) (client, _ *net.TCPConn, ended <-chan Result) {
 	r.t.Helper()
-	c.To, c.Frames = r.to, true
+	c.To = r.to
 	if early != "" {
 		c.Early = func() []byte { return []byte(early) }
 	}
@@ -266,7 +266,7 @@ func TestKeptBye(t *testing.T) {
 			r := newRig(t)
 			old := r.waits()
 			free := block(t, r.loops[0])
-			_, answers := r.begin(Call{To: r.to, Frames: true, Early: func() []byte { return []byte("early") }})
+			_, answers := r.begin(Call{To: r.to, Early: func() []byte { return []byte("early") }})
 			send(t, old, tail(frameBye))
 			if behind != "" {
 				reset(old)
@@ -293,7 +293,7 @@ func TestKeptDies(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
 			old := r.waits()
-			_, answers := r.begin(Call{To: r.to, Frames: true})
+			_, answers := r.begin(Call{To: r.to})
 			r.request(old, "")
 			die(old)
 			if a := next(t, "the answer", answers); a.err == nil || !a.asked {
@@ -363,7 +363,7 @@ func TestKeptBound(t *testing.T) {
 		t.Errorf("%d connections wait for a second client; want 0", n)
 	}
 	r.loops[0].kept = 0
-	_, answers := r.begin(Call{To: r.to, Frames: true})
+	_, answers := r.begin(Call{To: r.to})
 	inner := r.accept()
 	if q := readRequest(t, inner); q.frames {
 		t.Error("frames asked for that are no use")
@@ -547,6 +547,7 @@ func TestDismissedTooLate(t *testing.T) {
 // Frames that nobody asked for are refused by both.
 func TestFramesUnasked(t *testing.T) {
 	g := newTasks(t, 1)
+	g.loops[0].kept = 0
 	to, accept := listen(t, "127.0.0.1:0")
 	_, answers := g.begin(Call{To: to})
 	send(t, accept(), acceptedFramed)

@@ -125,7 +125,7 @@ func (w *world) callOne(t *testing.T, n uint64) {
 	w.pending.Add(1)
 	link := w.Call(Call{
 		To: w.inner, Request: Request{Target: w.device, Ticket: "t"}, Timeout: time.Duration(1+r.IntN(120)) * time.Millisecond,
-		Frames: r.IntN(4) > 0, Fresh: r.IntN(8) == 0,
+		Fresh:    r.IntN(8) == 0,
 		Early:    func() []byte { return early },
 		Answered: func(d *Socket, asked bool, err error) { told(); answers <- answer{d, asked, err}; w.pending.Done() },
 	})
@@ -275,7 +275,7 @@ func TestTasksOfAllKindsStop(t *testing.T) {
 			calls.Add(1)
 			told := w.once("Call")
 			link := w.Call(Call{
-				To: w.inner, Request: Request{Target: w.device, Ticket: "t"}, Timeout: soon, Frames: true,
+				To: w.inner, Request: Request{Target: w.device, Ticket: "t"}, Timeout: soon,
 				Answered: func(d *Socket, _ bool, _ error) {
 					told()
 					if d != nil {

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Call asks an inner relay for a connection to a device (R15), over a connection of its
-// own or, with Frames, over one that has served another client.
+// Call asks an inner relay for a connection to a device (R15), over one that has served
+// another client or a new one. That is used again, too, if the inner relay agrees.
 type Call struct {
 	To      netip.AddrPort // the inner relay
 	Request Request        // without Early
@@ -14,9 +14,6 @@ type Call struct {
 	// is called on a loop, at most once.
 	Early   func() []byte
 	Timeout time.Duration
-	// Frames has the connection to the inner relay used again after the device's, if the
-	// inner relay agrees.
-	Frames bool
 	// Fresh has the inner relay asked on a new connection.
 	Fresh bool
 	// Answered is called once, on a loop, with the connection to the device, which it

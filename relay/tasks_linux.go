@@ -145,6 +145,7 @@ type call struct {
 	Call
 	asked    bool
 	accepted bool   // by the inner relay, perhaps before all of head was sent
+	frames   bool   // are asked for
 	framed   bool   // as accepted
 	used     bool   // the connection has served another client
 	head     []byte // the request
@@ -153,10 +154,7 @@ type call struct {
 
 // again begins on a connection that waits for another client; false: there is none.
 func (c *call) again(l *loop, link *Link) bool {
-	if l.kept == 0 {
-		c.Frames = false
-	}
-	if !c.Frames || c.Fresh {
+	if c.Fresh {
 		return false
 	}
 	i, p, ok := l.reuse(link, l.pool(c.To))
@@ -198,7 +196,7 @@ func (c *call) step(l *loop, i uint32, p *pair) {
 			if c.Early != nil {
 				r.Early = c.Early()
 			}
-			if c.Frames = c.Frames && len(r.Early) <= math.MaxUint16; c.Frames {
+			if c.frames = l.kept > 0 && len(r.Early) <= math.MaxUint16; c.frames {
 				r.frames, r.ahead = true, uint16(len(r.Early))
 			}
 			c.head = r.head()
@@ -265,7 +263,7 @@ func (c *call) answer(l *loop, p *pair) error {
 	if c.framed, err = parseResponse(head); err != nil {
 		return err
 	}
-	if c.framed && !c.Frames {
+	if c.framed && !c.frames {
 		return errNotAsked
 	}
 	c.accepted = true
@@ -405,10 +403,15 @@ func (g *greet) end(l *loop, i uint32, p *pair, why Refusal, err error) {
 
 // leave ends it where nothing was asked.
 func (g *greet) leave(l *loop, i uint32, p *pair) {
-	_, _ = sendNow(p.fd[0], frames(frameBye)) // if it fails, the outer relay has gone
-	closeFD(p.fd[0])
+	bye(p.fd[0])
 	l.endTask(i, p)
 	g.Ended(nil, nil, "", nil)
+}
+
+// bye ends a connection on which no request is read any more.
+func bye(fd int32) {
+	_, _ = sendNow(fd, frames(frameBye)) // if it fails, the outer relay has gone
+	closeFD(fd)
 }
 
 func (g *greet) fail(l *loop, i uint32, p *pair, why error) {
@@ -432,9 +435,7 @@ func (g *greet) fail(l *loop, i uint32, p *pair, why error) {
 
 func (g *greet) refuse(why error) {
 	if g.outer.loop != nil { // it has served a client: nothing was asked
-		fd := g.outer.take()
-		_, _ = sendNow(fd, frames(frameBye))
-		closeFD(fd)
+		bye(g.outer.take())
 		g.Ended(nil, nil, "", nil)
 		return
 	}

@@ -91,7 +91,7 @@ func (x *reaching) connect() {
 	}
 	link := x.relay.relayer.Call(relay.Call{
 		To: x.route.Inner, Request: req, Early: x.early, Timeout: x.relay.cfg.DeviceTimeout,
-		Frames: true, Fresh: x.tries > 0, // one that waits may lead to the predecessor of an inner relay
+		Fresh: x.tries > 0, // one that waits may lead to the predecessor of an inner relay
 		Answered: func(s *relay.Socket, asked bool, err error) {
 			if err != nil {
 				err = deny(innerCause(err, asked), fmt.Errorf("inner relay %s: %w", x.route.InnerID, err))

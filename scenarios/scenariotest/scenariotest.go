@@ -108,9 +108,15 @@ func returnAccesses(t testing.TB, s *spec.Spec, l lab.Lab) {
 // that asked for it needs that moment.
 func Settle(t testing.TB, wrong func() []string) {
 	t.Helper()
+	SettleWithin(t, 10*time.Second, wrong)
+}
+
+// SettleWithin is Settle with another bound.
+func SettleWithin(t testing.TB, bound time.Duration, wrong func() []string) {
+	t.Helper()
 	again := time.NewTicker(20 * time.Millisecond)
 	defer again.Stop()
-	deadline := time.NewTimer(10 * time.Second)
+	deadline := time.NewTimer(bound)
 	defer deadline.Stop()
 	for {
 		list := wrong()
@@ -120,7 +126,7 @@ func Settle(t testing.TB, wrong func() []string) {
 		select {
 		case <-again.C:
 		case <-deadline.C:
-			t.Fatalf("still, after ten seconds:\n%s", strings.Join(list, "\n"))
+			t.Fatalf("still, after %s:\n%s", bound, strings.Join(list, "\n"))
 		}
 	}
 }
