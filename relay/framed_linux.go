@@ -17,6 +17,11 @@ type framedConn struct {
 	pool    *pool
 	in, out framing
 	ended   bool // fin was received
+
+	// What Write passes on, kept so that no frame costs an allocation.
+	head  [frameHead]byte
+	parts [2][]byte
+	both  net.Buffers // parts
 }
 
 // NetConn returns what the frames go over.
@@ -50,10 +55,10 @@ func (c *framedConn) Write(b []byte) (int, error) {
 	if !c.out.framed || len(b) == 0 {
 		return c.TCPConn.Write(b)
 	}
-	head := make([]byte, frameHead)
-	c.out.wrap(head, len(b))
-	both := net.Buffers{head, b}
-	n, err := both.WriteTo(c.TCPConn)
+	c.out.wrap(c.head[:], len(b))
+	c.parts = [...][]byte{c.head[:], b}
+	c.both = c.parts[:]
+	n, err := c.both.WriteTo(c.TCPConn)
 	return max(int(n)-frameHead, 0), err
 }
 

@@ -143,6 +143,31 @@ func TestRelayingAllocatesNothing(t *testing.T) {
 	}
 }
 
+// Nor does a frame, for links on goroutines.
+func TestFramesAllocateNothing(t *testing.T) {
+	if raced {
+		return
+	}
+	a, b := tcpPair(t)
+	c := &framedConn{TCPConn: a, in: framing{framed: true}, out: framing{framed: true}}
+	peer := &framedConn{TCPConn: b, in: framing{framed: true}, out: framing{framed: true}}
+	out, in := make([]byte, 64), make([]byte, 256)
+	n := testing.AllocsPerRun(200, func() {
+		if _, err := c.Write(out); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := peer.Read(in); err != nil || n != len(out) {
+			t.Fatalf("read %d bytes, %v; want %d", n, err, len(out))
+		}
+	})
+	if n != 0 {
+		t.Errorf("a frame costs %v allocations; want none", n)
+	}
+	if !c.out.framed || !peer.in.framed {
+		t.Error("the frames were over before the end")
+	}
+}
+
 // Pipes go back to the pool, and a link that ends with bytes in one closes it.
 func TestPipesReturn(t *testing.T) {
 	r := onLoop.relayer(t, Config{Loops: 1})
