@@ -33,6 +33,13 @@ func Abort(c net.Conn) {
 	_ = c.Close()
 }
 
+// Holder is a Conn over a socket that may hold bytes which have left that socket.
+type Holder interface {
+	// Holds reports whether the next Read may have something without the socket. The
+	// goroutine that reads calls it.
+	Holds() bool
+}
+
 // socketOf returns the kernel's socket that c is, or stands on; nil if there is none.
 func socketOf(c net.Conn) *net.TCPConn {
 	if over, ok := c.(interface{ NetConn() net.Conn }); ok {

@@ -12,7 +12,8 @@ import (
 // goroutines: one may read, and another one write. When both directions have ended in
 // order, closing it has it wait for another client on its event loop.
 type framedConn struct {
-	*net.TCPConn
+	Conn
+	tcp     *net.TCPConn // Conn; what else it can do knows nothing of frames
 	loop    *loop
 	pool    *pool
 	in, out framing
@@ -25,12 +26,15 @@ type framedConn struct {
 }
 
 // NetConn returns what the frames go over.
-func (c *framedConn) NetConn() net.Conn { return c.TCPConn }
+func (c *framedConn) NetConn() net.Conn { return c.tcp }
+
+// Holds implements Holder: the end comes with the last bytes.
+func (c *framedConn) Holds() bool { return c.ended }
 
 // Read reads what the device sends.
 func (c *framedConn) Read(b []byte) (int, error) {
 	for !c.ended {
-		n, err := c.TCPConn.Read(b)
+		n, err := c.Conn.Read(b)
 		switch {
 		case !c.in.framed:
 			return n, err
@@ -53,33 +57,33 @@ func (c *framedConn) Read(b []byte) (int, error) {
 // Write sends bytes of the client.
 func (c *framedConn) Write(b []byte) (int, error) {
 	if !c.out.framed || len(b) == 0 {
-		return c.TCPConn.Write(b)
+		return c.Conn.Write(b)
 	}
 	c.out.wrap(c.head[:], len(b))
 	c.parts = [...][]byte{c.head[:], b}
 	c.both = c.parts[:]
-	n, err := c.both.WriteTo(c.TCPConn)
+	n, err := c.both.WriteTo(c.tcp)
 	return max(int(n)-frameHead, 0), err
 }
 
 // CloseWrite ends the client's direction.
 func (c *framedConn) CloseWrite() error {
 	if !c.out.framed {
-		return c.TCPConn.CloseWrite()
+		return c.Conn.CloseWrite()
 	}
-	_, err := c.TCPConn.Write(frames(frameFin))
+	_, err := c.Conn.Write(frames(frameFin))
 	c.out.said = err == nil
 	return err
 }
 
 // Close must come after the last Read and the last Write.
 func (c *framedConn) Close() error {
-	if c.ended && c.out.said && c.in.framed && !c.in.begun {
-		if s, ok := NewSocket(c.TCPConn); ok { // or it was reset
+	if c.ended && c.out.said && !c.in.begun {
+		if s, ok := NewSocket(c.tcp); ok { // or it was reset, or there is no descriptor
 			w := &waiting{pool: c.pool, released: c.in.free, socket: s}
 			c.loop.newLink(&Link{task: w}).Begin()
 			return nil
 		}
 	}
-	return c.TCPConn.Close()
+	return c.Conn.Close()
 }

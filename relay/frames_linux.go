@@ -55,7 +55,8 @@ func (f *framing) wrap(head []byte, n int) {
 }
 
 // unwrap takes the heads of frames out of b and returns the payload, which is in b, too.
-// fin is whether the direction ends with it.
+// fin is whether the direction ends with it. Nobody looks whether an outer relay has said
+// free, which means nothing from it.
 func (f *framing) unwrap(b []byte) (payload []byte, fin bool, e syscall.Errno) {
 	payload = b[:0]
 	for len(b) > 0 {

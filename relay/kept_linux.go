@@ -119,7 +119,7 @@ func (w *waiting) end(l *loop, i uint32, p *pair) {
 }
 
 func (w *waiting) fail(l *loop, i uint32, p *pair, _ error) { w.end(l, i, p) }
-func (w *waiting) refuse(error)                             { w.socket.Abort() }
+func (w *waiting) refuse(error)                             { closeFD(w.socket.take()) } // the last bytes may be on their way
 
 // Waiting returns how many connections to inner relays wait for another client.
 func (r *Relayer) Waiting() int {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -300,6 +301,69 @@ func TestKeptDies(t *testing.T) {
 				t.Errorf("%+v; want an error of one that was asked", a)
 			}
 		})
+	}
+}
+
+// An inner relay whose kernel does not take the request in all the time is not there, and
+// another one may be asked; one that is silent has it.
+func TestKeptSilent(t *testing.T) {
+	for _, c := range []struct {
+		early int
+		asked bool
+	}{{0, true}, {1 << 20, false}} {
+		r := newRig(t)
+		r.waits()
+		_, answers := r.begin(Call{To: r.to, Timeout: 300 * time.Millisecond, Early: func() []byte { return make([]byte, c.early) }})
+		if a := next(t, "the answer", answers); !errors.Is(a.err, os.ErrDeadlineExceeded) || a.asked != c.asked {
+			t.Errorf("with %d early bytes: %+v; want the deadline, asked: %t", c.early, a, c.asked)
+		}
+	}
+}
+
+// A client's reset is noticed while the inner relay has no room for the end that the client
+// had sent before.
+func TestKeptEndBlocked(t *testing.T) { bothKept(t, testKeptEndBlocked) }
+
+func testKeptEndBlocked(t *testing.T, newRig func(*testing.T) *rig) {
+	for size := 2000; size < 5000; size += 50 { // with some the end alone finds no room
+		r := newRig(t)
+		r.to, r.accept = listenNarrow(t)
+		r.narrow, r.stallCheck = true, 20*time.Millisecond
+		client, _, ended := r.serve(nil, Call{}, "")
+		send(t, client, strings.Repeat("x", size))
+		pause := time.NewTimer(5 * time.Millisecond)
+		<-pause.C
+		client.CloseWrite()
+		pause.Reset(20 * time.Millisecond)
+		<-pause.C
+		reset(client)
+		if res := next(t, "the end", ended); res.Cause != ResetA {
+			t.Errorf("%d bytes: %+v; want a reset by the client", size, res)
+		}
+	}
+}
+
+// What a client sent last arrives though the event loop on which its connection would have
+// waited has stopped.
+func TestKeptLoopStops(t *testing.T) {
+	r := newRig(t)
+	r.to, r.accept = listenNarrow(t)
+	r.narrow, r.over = true, true
+	client, inner, ended := r.serve(nil, Call{}, "")
+	send(t, inner, tail(frameFin))
+	if _, err := io.ReadAll(client); err != nil {
+		t.Fatal(err)
+	}
+	r.loops[0].stop()
+	const n = 15_000
+	send(t, client, strings.Repeat("x", n))
+	client.CloseWrite()
+	got, err := io.ReadAll(inner)
+	if err != nil || len(got) < n {
+		t.Errorf("the inner relay read %d bytes, %v; want %d and what frames need", len(got), err, n)
+	}
+	if res := next(t, "the end", ended); res.Cause != Closed {
+		t.Errorf("%+v; want closed", res)
 	}
 }
 

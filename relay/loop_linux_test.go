@@ -91,6 +91,41 @@ func TestIdleLinkAllocatesLittle(t *testing.T) {
 	runtime.KeepAlive(conns)
 }
 
+// still is a socket as one with TLS is: no *net.TCPConn, but nothing stays in it.
+type still struct{ *net.TCPConn }
+
+func (s still) NetConn() net.Conn { return s.TCPConn }
+func (still) Holds() bool         { return false }
+
+// An idle link on goroutines has given back the buffers through which its bytes went. The
+// race detector keeps a pool from giving them out again.
+func TestIdleLinkHoldsNoBuffer(t *testing.T) {
+	if raced {
+		return
+	}
+	const n, bound = 50, 10
+	r := onGoroutines.relayer(t, Config{})
+	var made atomic.Int64
+	r.buffers.New = func() any { made.Add(1); return new([bufferSize]byte) }
+	b := make([]byte, 1)
+	for range n {
+		near, client := tcpPair(t)
+		far, device := tcpPair(t)
+		r.Start(still{near}, far, nil, func(Result) {})
+		for _, way := range [][2]*net.TCPConn{{client, device}, {device, client}} {
+			if _, err := way[0].Write(b); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(way[1], b); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if made := made.Load(); made > bound {
+		t.Errorf("%d idle links made %d buffers; want at most %d", n, made, bound)
+	}
+}
+
 // flushed waits until the loop has taken up every link.
 func (l *loop) flushed(t testing.TB) {
 	t.Helper()
@@ -149,8 +184,8 @@ func TestFramesAllocateNothing(t *testing.T) {
 		return
 	}
 	a, b := tcpPair(t)
-	c := &framedConn{TCPConn: a, in: framing{framed: true}, out: framing{framed: true}}
-	peer := &framedConn{TCPConn: b, in: framing{framed: true}, out: framing{framed: true}}
+	c := &framedConn{Conn: a, tcp: a, in: framing{framed: true}, out: framing{framed: true}}
+	peer := &framedConn{Conn: b, tcp: b, in: framing{framed: true}, out: framing{framed: true}}
 	out, in := make([]byte, 64), make([]byte, 256)
 	n := testing.AllocsPerRun(200, func() {
 		if _, err := c.Write(out); err != nil {

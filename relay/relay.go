@@ -86,7 +86,7 @@ type direction struct {
 	srcCause, dstCause Cause
 	bytes, total       *atomic.Uint64
 	moved              *atomic.Int64
-	writing            atomic.Bool // to dst, where it may be blocked
+	writing            atomic.Bool // to dst, or telling it the end: it may be blocked
 	ending             atomic.Bool // src has said all, and dst is told so
 }
 
@@ -103,7 +103,10 @@ func (d *direction) run(r *Relayer) {
 	err := d.copy(r)
 	if err == nil {
 		d.ending.Store(true)
-		if cerr := d.dst.CloseWrite(); cerr != nil {
+		d.writing.Store(true) // the end may be bytes, too
+		cerr := d.dst.CloseWrite()
+		d.writing.Store(false)
+		if cerr != nil {
 			err = writeError{cerr}
 		}
 	}
@@ -141,15 +144,24 @@ func (d *direction) copy(r *Relayer) error {
 	return d.copyBuffered(r)
 }
 
-// copyBuffered copies until EOF, for which it returns nil.
+// copyBuffered copies until EOF, for which it returns nil. Where that can be told, a
+// buffer is held only while bytes move.
 func (d *direction) copyBuffered(r *Relayer) error {
-	buf := r.buffer()
-	defer r.buffers.Put(buf)
-	for {
-		if err := d.move(buf[:]); err != nil {
-			if err == io.EOF {
-				return nil
+	wait := arrival(d.src)
+	for full := false; ; {
+		if wait != nil && !full {
+			if err := wait(); err != nil {
+				return readError{err}
 			}
+		}
+		buf := r.buffer()
+		var err error
+		full, err = d.move(buf[:])
+		r.buffers.Put(buf)
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -162,8 +174,9 @@ func (r *Relayer) buffer() *[bufferSize]byte {
 	return new([bufferSize]byte)
 }
 
-// move copies one buffer's worth. At the end it returns io.EOF itself.
-func (d *direction) move(buf []byte) error {
+// move copies one buffer's worth, and reports whether there was as much. At the end it
+// returns io.EOF itself.
+func (d *direction) move(buf []byte) (full bool, err error) {
 	n, rerr := d.src.Read(buf)
 	if n > 0 {
 		d.writing.Store(true)
@@ -171,16 +184,16 @@ func (d *direction) move(buf []byte) error {
 		d.writing.Store(false)
 		d.count(m)
 		if err != nil {
-			return writeError{err}
+			return false, writeError{err}
 		}
 	}
 	switch {
 	case rerr == io.EOF:
-		return io.EOF
+		return false, io.EOF
 	case rerr != nil:
-		return readError{rerr}
+		return false, readError{rerr}
 	}
-	return nil
+	return n == len(buf), nil
 }
 
 func (d *direction) count(n int) {

@@ -288,6 +288,43 @@ func fill(t testing.TB, c *net.TCPConn) (n int) {
 	}
 }
 
+// slowToEnd is a connection that takes its time to tell the peer the end.
+type slowToEnd struct {
+	*net.TCPConn
+	telling, goOn chan struct{}
+}
+
+func (c slowToEnd) NetConn() net.Conn { return c.TCPConn }
+
+func (c slowToEnd) CloseWrite() error {
+	close(c.telling)
+	<-c.goOn
+	return nil
+}
+
+// A side that has ended, and closed since, answers by a reset when it is told the other's
+// end: both have ended in order.
+func TestResetByTheEnd(t *testing.T) {
+	near, client := tcpPair(t)
+	far, device := tcpPair(t)
+	a := slowToEnd{near, make(chan struct{}), make(chan struct{})}
+	ended := make(chan Result, 1)
+	onGoroutines.relayer(t, Config{}).Start(a, far, nil, func(res Result) { ended <- res })
+	client.CloseWrite()
+	if _, err := io.ReadAll(device); err != nil {
+		t.Fatal(err)
+	}
+	device.CloseWrite()
+	<-a.telling
+	Abort(client)
+	pause := time.NewTimer(20 * time.Millisecond) // in which nothing may happen
+	<-pause.C
+	close(a.goOn)
+	if res := <-ended; res.Cause != Closed || res.Err != nil {
+		t.Errorf("%+v; want closed", res)
+	}
+}
+
 // A device that does not read holds nobody who has gone: the direction from the
 // client is blocked in a write then, and nothing reads from the client.
 func TestResetWhileStalled(t *testing.T) {

@@ -41,7 +41,7 @@ func (s *Socket) Conn() (Conn, error) {
 	}
 	t := c.(*net.TCPConn) // it was made as one
 	if k, ok := s.kept.(*pool); ok {
-		return &framedConn{TCPConn: t, loop: s.loop, pool: k, in: framing{framed: true}, out: framing{framed: true}}, nil
+		return &framedConn{Conn: t, tcp: t, loop: s.loop, pool: k, in: framing{framed: true}, out: framing{framed: true}}, nil
 	}
 	return t, nil
 }

@@ -171,6 +171,12 @@ func finishNow(fd int32) syscall.Errno {
 	return e
 }
 
+// allTaken reports whether the peer's kernel has acknowledged all that was sent to it.
+func allTaken(fd int32) bool {
+	n, err := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ)
+	return err == nil && n == 0
+}
+
 func closeFD(fd int32) { unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
 
 // epollNow returns the events that wait, without blocking.

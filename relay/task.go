@@ -18,7 +18,7 @@ type Call struct {
 	Fresh bool
 	// Answered is called once, on a loop, with the connection to the device, which it
 	// owns, or with the error: the inner relay's Refusal, os.ErrDeadlineExceeded, why it
-	// was cut, or what failed; asked is whether the inner relay had been reached. If the
+	// was cut, or what failed; asked is whether the inner relay had got the request. If the
 	// call was cut before Begin, or the Relayer has stopped, Begin calls it.
 	Answered func(device *Socket, asked bool, err error)
 }

@@ -271,9 +271,12 @@ func (c *call) answer(l *loop, p *pair) error {
 }
 
 func (c *call) fail(l *loop, i uint32, p *pair, why error) {
+	// An inner relay that has not even got the request in all the time is not there: a
+	// connection that waited does not know.
+	asked := c.asked && (!errors.Is(why, os.ErrDeadlineExceeded) || c.sent == len(c.head) && allTaken(p.fd[1]))
 	abortFD(p.fd[1])
 	l.endTask(i, p)
-	c.Answered(nil, c.asked, why)
+	c.Answered(nil, asked, why)
 }
 
 func (c *call) refuse(why error) { c.Answered(nil, false, why) }

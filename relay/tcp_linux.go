@@ -40,7 +40,7 @@ func (d *direction) copyTCP(r *Relayer, dst, src *net.TCPConn) error {
 			continue
 		}
 		buf := r.buffer()
-		err = d.move(buf[:])
+		_, err = d.move(buf[:])
 		r.buffers.Put(buf)
 		if err == io.EOF {
 			return nil
@@ -167,12 +167,36 @@ func resetOf(c Conn) error {
 	return w.err
 }
 
+// arrival returns what waits until something has arrived at c; nil where only Read can.
+func arrival(c Conn) func() error {
+	h, ok := c.(Holder)
+	if _, plain := c.(*net.TCPConn); !ok && !plain {
+		return nil
+	}
+	t := socketOf(c)
+	if t == nil {
+		return nil
+	}
+	w, err := newWaiter(t)
+	if err != nil {
+		return nil
+	}
+	return func() error {
+		if h != nil && h.Holds() {
+			return nil
+		}
+		return w.arrival()
+	}
+}
+
 // waiter waits for events of a socket in the runtime's poller, without reading.
 type waiter struct {
 	raw     syscall.RawConn
 	fds     [1]unix.PollFd
 	n       int
 	err     error
+	asked   bool // by isThere, whether something is there
+	isThere func(fd uintptr) bool
 	isReady func(fd uintptr) bool
 	isHup   func(fd uintptr) bool
 }
@@ -183,7 +207,13 @@ func newWaiter(c *net.TCPConn) (*waiter, error) {
 		return nil, err
 	}
 	w := &waiter{raw: raw}
-	w.isReady = func(fd uintptr) bool { // made once: a closure per wait would be garbage
+	// The functions are made once: a closure per wait would be garbage.
+	w.isThere = func(fd uintptr) bool {
+		woken := w.asked
+		w.asked = true
+		return woken || w.poll(fd, unix.POLLIN) != 0
+	}
+	w.isReady = func(fd uintptr) bool {
 		if w.poll(fd, unix.POLLIN) == 0 {
 			return false
 		}
@@ -211,6 +241,12 @@ func (w *waiter) poll(fd uintptr, events int16) int16 {
 		return 0 // EINTR does not happen with a zero timeout
 	}
 	return w.fds[0].Revents
+}
+
+// arrival waits until there is something to read. That may turn out to be nothing.
+func (w *waiter) arrival() error {
+	w.asked = false
+	return w.raw.Read(w.isThere)
 }
 
 // readable waits until a read would not block and returns how many bytes wait: 0

@@ -11,6 +11,9 @@ func (d *direction) copyTCP(r *Relayer, _, _ *net.TCPConn) error { return d.copy
 
 func peekHead(c *net.TCPConn) ([]byte, error) { return stepHead(c) }
 
+// arrival leaves it to Read to wait.
+func arrival(Conn) func() error { return nil }
+
 // Arrived reads nothing here.
 func Arrived(*net.TCPConn, int) []byte { return nil }
 

@@ -24,7 +24,7 @@ type Options struct {
 	Rounds int  // interleaved rounds; at least 1
 	Quick  bool // short measurements, to see that everything works
 	// Only measures these cases (bulk-1, bulk-16, connect, pingpong, idle, tls-up,
-	// tls-down, tls-handshake, tls-resumed). Empty: all.
+	// tls-down, tls-handshake, tls-resumed, tls-idle). Empty: all.
 	Only []string
 	// Variants takes only these (routed, haproxy, nginx, io.Copy, ours). Empty: all.
 	Variants []string
@@ -77,6 +77,11 @@ const (
 	idleConnections  = 2000
 )
 
+func byOpen(_ Figures, _, idle process.Cost, add func(result.Metric, float64)) {
+	add(rss, float64(idle.RSS)/1024/idleConnections/2)
+	add(fds, float64(idle.Files)/idleConnections/2)
+}
+
 var measures = []measure{
 	{name: "bulk-1", port: portSink, load: Load{Kind: "bulk-up", Streams: 1}, collect: byBulk},
 	{name: "bulk-16", port: portSink, load: Load{Kind: "bulk-up", Streams: 16}, collect: byBulk},
@@ -85,14 +90,12 @@ var measures = []measure{
 		add(p50, float64(f.P50)/1e3)
 		add(p99, float64(f.P99)/1e3)
 	}},
-	{name: "idle", port: portEcho, load: Load{Kind: "idle", Streams: idleConnections}, collect: func(_ Figures, _, idle process.Cost, add func(result.Metric, float64)) {
-		add(rss, float64(idle.RSS)/1024/idleConnections/2)
-		add(fds, float64(idle.Files)/idleConnections/2)
-	}},
+	{name: "idle", port: portEcho, load: Load{Kind: "idle", Streams: idleConnections}, collect: byOpen},
 	{name: "tls-up", tls: true, port: portSink, load: Load{Kind: "bulk-up", Streams: 1}, collect: byBulk},
 	{name: "tls-down", tls: true, port: portSource, load: Load{Kind: "bulk-down", Streams: 1}, collect: byBulk},
 	{name: "tls-handshake", tls: true, port: portEcho, load: Load{Kind: "handshake", Streams: 16}, collect: byRate(setups)},
 	{name: "tls-resumed", tls: true, port: portEcho, load: Load{Kind: "handshake", Streams: 16, Resume: true}, collect: byRate(setups)},
+	{name: "tls-idle", tls: true, port: portEcho, load: Load{Kind: "idle", Streams: idleConnections}, collect: byOpen},
 }
 
 // Validate reports what is wrong with o, and what there is instead.
@@ -317,10 +320,9 @@ func (r *run) one(ctx context.Context, m measure, v *variant, add func(result.Me
 		l.For = 500 * time.Millisecond
 	}
 	if m.tls {
-		l.TLS, l.To = certificateName, v.secure[m.port].String()
-	} else {
-		l.To = v.plain[m.port].String()
+		l.TLS = certificateName
 	}
+	l.To = v.at(m).String()
 	if l.Kind == "idle" {
 		return r.idle(ctx, m, v, l, add)
 	}
@@ -359,7 +361,7 @@ func (r *run) idle(ctx context.Context, m measure, v *variant, l Load, add func(
 	if err := v.restart(); err != nil {
 		return err
 	}
-	l.To = v.plain[m.port].String() // which is new
+	l.To = v.at(m).String() // which is new
 	churn, first := l, l
 	churn.Kind, churn.Streams = "connect", 16
 	if _, err := r.client(ctx, churn, nil); err != nil {

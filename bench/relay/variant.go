@@ -32,6 +32,14 @@ type variant struct {
 	again         func() (*variant, error)
 }
 
+// at returns where the client connects for a case.
+func (v *variant) at(m measure) netip.AddrPort {
+	if m.tls {
+		return v.secure[m.port]
+	}
+	return v.plain[m.port]
+}
+
 func (v *variant) stop() error {
 	var errs []error
 	for _, p := range append(v.processes, v.others...) {

@@ -97,8 +97,8 @@ var refusalCauses = map[relay.Refusal]manager.Cause{
 	relay.Draining:          manager.CauseDraining,
 }
 
-// innerCause names an error of talking to an inner relay; asked is whether it had
-// taken the connection.
+// innerCause names an error of talking to an inner relay; asked is whether it had the
+// request.
 func innerCause(err error, asked bool) manager.Cause {
 	if why, ok := errors.AsType[relay.Refusal](err); ok {
 		if c, ok := refusalCauses[why]; ok {

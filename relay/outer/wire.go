@@ -149,6 +149,7 @@ type tlsConn struct {
 	wire *wire
 	part func(relay.Conn) // closes the TCP connection of a client that was told, in its own time
 	over atomic.Bool      // the peer has said that no more will follow
+	read bool             // of the reader: all that had arrived; the rest is a part of a record
 
 	mu     sync.Mutex // guards parted
 	parted bool       // the TCP connection is part's
@@ -156,6 +157,7 @@ type tlsConn struct {
 
 // Read implements net.Conn.
 func (t *tlsConn) Read(b []byte) (int, error) {
+	t.read = false
 	n, err := t.Conn.Read(b)
 	if err == io.EOF {
 		t.over.Store(true)
@@ -169,11 +171,16 @@ func (t *tlsConn) Read(b []byte) (int, error) {
 		m, err := t.Conn.Read(b[n:])
 		n += m
 		if err != nil {
-			break // nothing has arrived, or the next read finds the same
+			t.read = err == errNotNow{} // or the next read finds the same
+			break
 		}
 	}
 	return n, nil
 }
+
+// Holds implements relay.Holder. Until something was read it may hold what came with the
+// handshake.
+func (t *tlsConn) Holds() bool { return !t.read }
 
 // Write implements net.Conn.
 func (t *tlsConn) Write(b []byte) (int, error) {
