@@ -41,7 +41,7 @@ bench: ## Go benchmarks of the packet paths
 	go test -run '^$$' -bench . -benchmem ./internal/... ./nf/... ./relay/... ./bench
 
 .PHONY: bench-relay
-bench-relay: build ## our relays beside HAProxy, nginx, io.Copy and no relay (root, 10 minutes); results in out/
+bench-relay: build ## our relays beside HAProxy, nginx, io.Copy and no relay (root, 15 minutes); results in out/
 	mkdir -p $(OUT)
 	bin/simreach bench relay --json --plot $(OUT)/bench-relay.svg >$(OUT)/bench-relay.json
 
