@@ -135,15 +135,11 @@ func receive(raw syscall.RawConn, b []byte, flags int) (n int, err error) {
 // error. It returns nil when c is closed or its read deadline passes, and at once
 // for connections that are not the kernel's.
 func watchReset(c Conn) error {
-	t := socketOf(c)
-	if t == nil {
+	w := waiterOf(c)
+	if w == nil {
 		return nil
 	}
-	w, err := newWaiter(t)
-	if err != nil {
-		return nil
-	}
-	err = w.hangup()
+	err := w.hangup()
 	if errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) {
 		return nil
 	}
@@ -153,12 +149,8 @@ func watchReset(c Conn) error {
 // resetOf returns the error of a connection that has failed, without waiting; nil
 // also for connections that are not the kernel's.
 func resetOf(c Conn) error {
-	t := socketOf(c)
-	if t == nil {
-		return nil
-	}
-	w, err := newWaiter(t)
-	if err != nil {
+	w := waiterOf(c)
+	if w == nil {
 		return nil
 	}
 	if err := w.raw.Control(func(fd uintptr) { w.isHup(fd) }); err != nil {
@@ -173,12 +165,8 @@ func arrival(c Conn) func() error {
 	if _, plain := c.(*net.TCPConn); !ok && !plain {
 		return nil
 	}
-	t := socketOf(c)
-	if t == nil {
-		return nil
-	}
-	w, err := newWaiter(t)
-	if err != nil {
+	w := waiterOf(c)
+	if w == nil {
 		return nil
 	}
 	return func() error {
@@ -199,6 +187,19 @@ type waiter struct {
 	isThere func(fd uintptr) bool
 	isReady func(fd uintptr) bool
 	isHup   func(fd uintptr) bool
+}
+
+// waiterOf returns a waiter for what c stands on; nil if that is not the kernel's, or gone.
+func waiterOf(c Conn) *waiter {
+	t := socketOf(c)
+	if t == nil {
+		return nil
+	}
+	w, err := newWaiter(t)
+	if err != nil {
+		return nil
+	}
+	return w
 }
 
 func newWaiter(c *net.TCPConn) (*waiter, error) {

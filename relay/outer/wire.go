@@ -149,7 +149,8 @@ type tlsConn struct {
 	wire *wire
 	part func(relay.Conn) // closes the TCP connection of a client that was told, in its own time
 	over atomic.Bool      // the peer has said that no more will follow
-	read bool             // of the reader: all that had arrived; the rest is a part of a record
+	// drained is the reader's: the last Read took all but a part of a record.
+	drained bool
 
 	mu     sync.Mutex // guards parted
 	parted bool       // the TCP connection is part's
@@ -157,7 +158,7 @@ type tlsConn struct {
 
 // Read implements net.Conn.
 func (t *tlsConn) Read(b []byte) (int, error) {
-	t.read = false
+	t.drained = false
 	n, err := t.Conn.Read(b)
 	if err == io.EOF {
 		t.over.Store(true)
@@ -171,7 +172,7 @@ func (t *tlsConn) Read(b []byte) (int, error) {
 		m, err := t.Conn.Read(b[n:])
 		n += m
 		if err != nil {
-			t.read = err == errNotNow{} // or the next read finds the same
+			t.drained = err == errNotNow{} // or the next read finds the same
 			break
 		}
 	}
@@ -180,7 +181,7 @@ func (t *tlsConn) Read(b []byte) (int, error) {
 
 // Holds implements relay.Holder. Until something was read it may hold what came with the
 // handshake.
-func (t *tlsConn) Holds() bool { return !t.read }
+func (t *tlsConn) Holds() bool { return !t.drained }
 
 // Write implements net.Conn.
 func (t *tlsConn) Write(b []byte) (int, error) {
