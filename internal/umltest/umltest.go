@@ -23,6 +23,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -83,8 +84,8 @@ func Boot(t testing.TB, o Options) *Machine {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), bootTimeout)
 	defer cancel()
-	if _, err := m.Run(ctx, "true"); err != nil {
-		t.Fatalf("guest does not come up: %v", err)
+	if out, err := m.Run(ctx, "true"); err != nil {
+		t.Fatalf("guest does not come up: %v\n%s", err, out)
 	}
 	for _, mod := range o.Modules {
 		if out, err := m.Run(ctx, "/mnt/modprobe "+mod); err != nil {
@@ -132,7 +133,7 @@ func (m *Machine) In(f func()) {
 }
 
 // enter makes the namespace, on a thread that ends with the test, and with it the
-// namespace and its TAP.
+// namespace and its TAP. What the thread starts is refused ptrace's XSTATE.
 func (m *Machine) enter() error {
 	ready := make(chan error, 1)
 	go func() {
@@ -143,6 +144,10 @@ func (m *Machine) enter() error {
 			return
 		}
 		if err := m.openTAP(); err != nil {
+			ready <- err
+			return
+		}
+		if err := refuseXState(); err != nil {
 			ready <- err
 			return
 		}
@@ -160,6 +165,40 @@ func (m *Machine) enter() error {
 		<-m.nsDone
 	})
 	return nil
+}
+
+// ntX86XState is the register set with everything that XSAVE knows (elf.h, NT_X86_XSTATE).
+const ntX86XState = 0x202
+
+// refuseXState lets the calling thread, and what it starts, read no XSTATE register set by
+// ptrace. The guest's kernel keeps its processes' floating point in a buffer of 2,696 bytes,
+// which is too small where the processor has AMX: it could not start one process. Refused the
+// set when it boots, it keeps the x87 and SSE registers only, on every processor, and the
+// guest's programs must use no others (see sseInC).
+func refuseXState() error {
+	load := func(offset uint32) unix.SockFilter {
+		return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: offset}
+	}
+	// ifNot skips that many instructions unless the loaded word is k.
+	ifNot := func(k uint32, skip uint8) unix.SockFilter {
+		return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: skip, K: k}
+	}
+	end := func(action uint32) unix.SockFilter {
+		return unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: action}
+	}
+	// Offsets are those of struct seccomp_data on a little-endian machine: nr, arch,
+	// instruction_pointer, args.
+	filter := []unix.SockFilter{
+		load(4), ifNot(unix.AUDIT_ARCH_X86_64, 7),
+		load(0), ifNot(unix.SYS_PTRACE, 5),
+		load(16), ifNot(unix.PTRACE_GETREGSET, 3),
+		load(32), ifNot(ntX86XState, 1),
+		end(unix.SECCOMP_RET_ERRNO | uint32(unix.EINVAL)),
+		end(unix.SECCOMP_RET_ALLOW),
+	}
+	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	err := unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&prog)), 0, 0)
+	return os.NewSyscallError("seccomp filter", err)
 }
 
 // openTAP makes a persistent TAP, to which the guest then attaches itself, and
@@ -215,6 +254,13 @@ func (m *Machine) openTAP() error {
 	return nil
 }
 
+// The guest's programs keep to SSE, those in C by the first variable and those in Go by the
+// second: its kernel saves no wider registers (see refuseXState).
+const (
+	sseInC  = "GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX,-AVX2,-AVX512F,-AVX512BW,-AVX512VL,-AVX_Fast_Unaligned_Load"
+	sseInGo = "GODEBUG=cpu.all=off"
+)
+
 // initScript is the guest's process 1. The console is its standard input, from
 // which it takes commands for ever. The kernel, too, shall find the modules: its
 // SCTP wants sha1 when it listens.
@@ -224,7 +270,7 @@ mount -t sysfs sysfs /sys
 mount -t tmpfs tmpfs /mnt
 mkdir -p /mnt/root/lib
 ln -s %s /mnt/root/lib/modules
-printf '#!/bin/sh\nexec /sbin/modprobe -d /mnt/root "$@"\n' >/mnt/modprobe
+printf '#!/bin/sh\nexport %s\nexec /sbin/modprobe -d /mnt/root "$@"\n' >/mnt/modprobe
 chmod +x /mnt/modprobe
 echo /mnt/modprobe >/proc/sys/kernel/modprobe
 ip link set lo up
@@ -237,7 +283,7 @@ exec sh
 func (m *Machine) start(o Options) error {
 	dir := m.t.TempDir()
 	script := filepath.Join(dir, "init")
-	if err := os.WriteFile(script, fmt.Appendf(nil, initScript, moduleTree, m.Guest), 0o755); err != nil {
+	if err := os.WriteFile(script, fmt.Appendf(nil, initScript, moduleTree, sseInC, m.Guest), 0o755); err != nil {
 		return err
 	}
 	in, stdin, err := os.Pipe()
@@ -251,7 +297,7 @@ func (m *Machine) start(o Options) error {
 	cmd := exec.Command(kernelBinary,
 		"root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", "init="+script,
 		"mem="+strconv.Itoa(o.Memory)+"M", "con=null", "con0=fd:0,fd:1", "quiet", "umid=simreach-"+strconv.Itoa(os.Getpid())+"-"+filepath.Base(dir),
-		"uml_dir="+dir, "vec0:transport=tap,ifname="+device,
+		"uml_dir="+dir, sseInC, sseInGo, "vec0:transport=tap,ifname="+device,
 	)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, stdout, stdout
 	cmd.Env = append(os.Environ(), "TMPDIR=/dev/shm", "HOME=/", "PATH=/usr/sbin:/usr/bin:/sbin:/bin")
