@@ -23,6 +23,7 @@ test: ## all tests that need no root, with the race detector; PACKAGES=./relay/.
 	go test -run 'Alloca|OverDays|TwentyThousandEntries' -skip '^TestRoot' ./internal/dgram ./internal/wire/gtpu ./manager ./nf/upf/datapath ./relay ./ue/airlink ./ue/gnb
 
 .PHONY: test-root
+test-root: PACKAGES = $(sort $(dir $(shell grep -rl --include='*_test.go' '^func TestRoot' ./*)))
 test-root: ## tests that need root: namespaces, TUN, raw sockets, user-mode Linux
 	SIMREACH_REQUIRE="$${SIMREACH_REQUIRE-netns,tun,sctp,uml,tshark,programs,postgres,ebpf}" go test $(RACE) -count=1 -run '^TestRoot' $(PACKAGES)
 
