@@ -21,11 +21,20 @@ const (
 
 var hostNames = [hosts]string{"client", "outer", "inner", "server"}
 
-// settings are the same in every namespace and for every variant: ports must not run
-// out while closed connections linger, nor collide with the range of the entries.
-var settings = map[string]string{
-	"/proc/sys/net/ipv4/tcp_tw_reuse":        "1",
-	"/proc/sys/net/ipv4/ip_local_port_range": "24000 39999",
+// settings are those of a host, the same for every variant. A closed connection keeps its
+// port for a second, and connect looks in every other port of the range first: half as many
+// connections a second as there are ports is the most that one host can open to one address.
+// The client, where nobody listens, has them all; the others leave out what listens there, and
+// the range of the entries.
+func settings(host int) map[string]string {
+	ports := "10000 39999"
+	if host == client {
+		ports = "1024 65535"
+	}
+	return map[string]string{
+		"/proc/sys/net/ipv4/tcp_tw_reuse":        "1",
+		"/proc/sys/net/ipv4/ip_local_port_range": ports,
+	}
 }
 
 // congestion is the same everywhere, too. A machine's default may be BBR, which halves
@@ -63,7 +72,7 @@ func newTopology() (t *topology, err error) {
 		if t.ns[i], err = netns.Create(t.prefix + name); err != nil {
 			return t, err
 		}
-		for file, value := range settings {
+		for file, value := range settings(i) {
 			err := t.ns[i].Do(func() error { return os.WriteFile(file, []byte(value), 0) })
 			if err != nil {
 				return t, fmt.Errorf("bench namespace %s: %w", name, err)
