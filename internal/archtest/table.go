@@ -108,7 +108,7 @@ var confined = map[string]home{
 	"connectrpc.com/connect":             {pkgs: []string{"manager/rpc"}},
 	"github.com/goccy/go-yaml":           {pkgs: []string{"internal/strictyaml", "scenarios/spec", "internal/node", "manager/api"}, tests: true},
 	"github.com/pquerna/otp":             {pkgs: []string{"manager/."}, tests: true},
-	"github.com/pb33f":                   {tests: true}, // checks that the REST interface is as it is described
+	"github.com/getkin/kin-openapi":      {tests: true}, // checks that the REST interface is as it is described
 	"go.opentelemetry.io/otel/sdk":       {pkgs: []string{"internal/telemetry"}, tests: true},
 	"go.opentelemetry.io/otel/exporters": {pkgs: []string{"internal/telemetry"}},
 	"go.opentelemetry.io/proto/otlp":     {pkgs: []string{"internal/telemetry"}},
