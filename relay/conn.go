@@ -23,6 +23,10 @@ type Conn interface {
 // Of a connection over another (NetConn, as *tls.Conn has it) the one below is
 // aborted: no alert is sent, which could block.
 func Abort(c net.Conn) {
+	if a, ok := c.(interface{ abort() }); ok {
+		a.abort()
+		return
+	}
 	if over, ok := c.(interface{ NetConn() net.Conn }); ok {
 		Abort(over.NetConn())
 		return

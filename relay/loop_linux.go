@@ -197,7 +197,7 @@ func (l *loop) wakeLocked() {
 	}
 	l.awake = true
 	var one = [8]byte{1}
-	_, _ = unix.Write(l.wake, one[:]) // fails only when the counter is full, and then it is awake
+	_, _ = writeNow(int32(l.wake), one[:]) // fails only when the counter is full, and then it is awake
 }
 
 // run carries links until stop.

@@ -26,7 +26,16 @@ type task any
 type Socket struct{}
 
 // NewSocket makes none here.
-func NewSocket(*net.TCPConn) (*Socket, bool) { return nil, false }
+func NewSocket(net.Conn) (*Socket, bool) { return nil, false }
+
+// OfKernel reports whether c is a connection of the kernel's itself.
+func OfKernel(c net.Conn) bool {
+	_, ok := c.(*net.TCPConn)
+	return ok
+}
+
+// InPoller returns c.
+func InPoller(c Conn) (Conn, error) { return c, nil }
 
 // Conn is never called.
 func (*Socket) Conn() (Conn, error) { return nil, net.ErrClosed }

@@ -16,15 +16,29 @@ type Socket struct {
 	ahead uint16 // bytes that come before the first frame
 }
 
-// NewSocket takes c out of Go's poller; c is closed then. false: it could not, and
-// nothing has changed.
-func NewSocket(c *net.TCPConn) (*Socket, bool) {
-	fd, ok := duplicate(c)
-	if !ok {
-		return nil, false
+// NewSocket takes c, which must be OfKernel, out of Go's poller; c is closed then. false:
+// it could not, and nothing has changed.
+func NewSocket(c net.Conn) (*Socket, bool) {
+	switch c := c.(type) {
+	case *fresh:
+		return c.socket()
+	case *net.TCPConn:
+		if fd, ok := duplicate(c); ok {
+			_ = c.Close() // before a loop's epoll gets the other descriptor of it
+			return &Socket{fd: fd}, true
+		}
 	}
-	_ = c.Close() // before a loop's epoll gets the other descriptor of it
-	return &Socket{fd: fd}, true
+	return nil, false
+}
+
+// OfKernel reports whether c is a connection of the kernel's itself: not TLS over one, and
+// not one of a userspace stack.
+func OfKernel(c net.Conn) bool {
+	switch c.(type) {
+	case *fresh, *net.TCPConn:
+		return true
+	}
+	return false
 }
 
 // Conn puts the connection into Go's poller. What it returns speaks frames if they are

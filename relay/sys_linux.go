@@ -15,7 +15,8 @@ import (
 // The calls below never block: their descriptors do not, or their flags say so. They
 // are made without telling the Go scheduler. It would take a splice of a megabyte for
 // a blocked call and give the processor to another thread, and the loop would have to
-// queue for it again. They return an errno, 0 for none, because an error value is an
+// queue for it again. One call that it is told of also wakes its monitor for
+// milliseconds: one for each connection cost 2 % of two processors. They return an errno, 0 for none, because an error value is an
 // allocation.
 
 const (
@@ -70,6 +71,27 @@ func peekNow(fd int32, b []byte) (int, syscall.Errno) {
 			return int(n), e
 		}
 	}
+}
+
+// arrivedNow is Arrived on a descriptor.
+func arrivedNow(fd int32, limit int) []byte {
+	waiting, e := queued(fd, unix.SIOCINQ)
+	if e != 0 || waiting <= 0 {
+		return nil
+	}
+	b := make([]byte, min(waiting, limit))
+	n, e := receiveNow(fd, b)
+	if e != 0 {
+		return nil
+	}
+	return b[:n]
+}
+
+// queued returns how much there is in a queue of a socket: SIOCINQ or SIOCOUTQ (tcp(7)).
+func queued(fd int32, which uintptr) (int, syscall.Errno) {
+	var n int32
+	_, _, e := unix.RawSyscall(unix.SYS_IOCTL, uintptr(fd), which, uintptr(unsafe.Pointer(&n)))
+	return int(n), e
 }
 
 // dialNow begins to connect, without waiting. call is the one that failed. With
@@ -173,8 +195,8 @@ func finishNow(fd int32) syscall.Errno {
 
 // allTaken reports whether the peer's kernel has acknowledged all that was sent to it.
 func allTaken(fd int32) bool {
-	n, err := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ)
-	return err == nil && n == 0
+	n, e := queued(fd, unix.SIOCOUTQ)
+	return e == 0 && n == 0
 }
 
 func closeFD(fd int32) { unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
@@ -205,11 +227,12 @@ func resetNow(fd int32) bool {
 
 // socketError takes a socket's pending error; 0 for none.
 func socketError(fd int32) syscall.Errno {
-	e, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
-	if err != nil {
-		return unix.EBADF
+	var pending int32
+	size := uint32(unsafe.Sizeof(pending))
+	if _, _, e := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_ERROR, uintptr(unsafe.Pointer(&pending)), uintptr(unsafe.Pointer(&size)), 0); e != 0 {
+		return e
 	}
-	return syscall.Errno(e)
+	return syscall.Errno(pending)
 }
 
 func callError(call string, e syscall.Errno) error { return os.NewSyscallError(call, e) }

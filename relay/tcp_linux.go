@@ -88,24 +88,23 @@ func peekHead(c *net.TCPConn) ([]byte, error) {
 	}
 }
 
-// Arrived reads what has arrived at a kernel socket, at most limit bytes, without
-// waiting; nil if nothing has. The end of the connection, in whatever way, is left for
-// the next who reads.
-func Arrived(c *net.TCPConn, limit int) (b []byte) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return nil
+// Arrived reads what has arrived at a connection that is OfKernel, at most limit bytes,
+// without waiting; nil if nothing has. The end of the connection, in whatever way, is left
+// for the next who reads.
+func Arrived(c net.Conn, limit int) (b []byte) {
+	switch c := c.(type) {
+	case *fresh:
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.conn != nil {
+			return Arrived(c.conn, limit)
+		}
+		return arrivedNow(c.fd, limit)
+	case *net.TCPConn:
+		if raw, err := c.SyscallConn(); err == nil {
+			_ = raw.Control(func(fd uintptr) { b = arrivedNow(int32(fd), limit) }) // fails only if it is closed
+		}
 	}
-	_ = raw.Control(func(fd uintptr) { // fails only if it is closed
-		n, err := unix.IoctlGetInt(int(fd), unix.TIOCINQ)
-		if err != nil || n <= 0 {
-			return
-		}
-		buf := make([]byte, min(n, limit))
-		if n, _, err = unix.Recvfrom(int(fd), buf, unix.MSG_DONTWAIT); err == nil {
-			b = buf[:n]
-		}
-	})
 	return b
 }
 

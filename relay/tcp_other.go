@@ -15,7 +15,7 @@ func peekHead(c *net.TCPConn) ([]byte, error) { return stepHead(c) }
 func arrival(Conn) func() error { return nil }
 
 // Arrived reads nothing here.
-func Arrived(*net.TCPConn, int) []byte { return nil }
+func Arrived(net.Conn, int) []byte { return nil }
 
 // setUserTimeout does nothing here.
 func setUserTimeout(*net.TCPConn, time.Duration) error { return nil }

@@ -266,12 +266,16 @@ func (c *conn) begin(client relay.Conn, d endpoint, who peer, gen uint64) (began
 
 // link returns what begins to relay between a client and a device, and owns both then.
 func (r *Relay) link(client relay.Conn, d endpoint, total *relay.Counters) (func(done func(relay.Result)) *relay.Link, error) {
-	if t, ok := client.(*net.TCPConn); ok && d.socket != nil {
-		a, ok := relay.NewSocket(t)
+	if d.socket != nil && relay.OfKernel(client) {
+		a, ok := relay.NewSocket(client)
 		if !ok {
 			return nil, deny(manager.CauseOverloaded, nil)
 		}
 		return func(done func(relay.Result)) *relay.Link { return r.relayer.Join(a, d.socket, d.early, total, done) }, nil
+	}
+	client, err := relay.InPoller(client)
+	if err != nil {
+		return nil, deny(manager.CauseOverloaded, err)
 	}
 	b, err := d.plain()
 	if err != nil {

@@ -59,10 +59,10 @@ type reaching struct {
 	ctx    context.Context
 	steps  *steps
 	route  manager.Route
-	from   *net.TCPConn // where bytes for the device may be read from before it is reached; nil: nowhere
-	sent   []byte       // those that were
-	target string       // as in manager.ResolveRequest
-	tries  int          // to find another way
+	from   relay.Conn // where bytes for the device may be read from before it is reached; nil: nowhere
+	sent   []byte     // those that were
+	target string     // as in manager.ResolveRequest
+	tries  int        // to find another way
 	began  time.Time
 	done   func(endpoint, error) // called once
 }

@@ -135,8 +135,10 @@ func (s *setup) secure() {
 }
 
 func (s *setup) reach() {
-	from, _ := s.client.(*net.TCPConn) // over TLS, bytes are for the device when they are decrypted
-	x := &reaching{conn: s.conn, ctx: s.ctx, steps: &s.steps, route: s.route, from: from, done: s.reached}
+	x := &reaching{conn: s.conn, ctx: s.ctx, steps: &s.steps, route: s.route, done: s.reached}
+	if relay.OfKernel(s.client) { // over TLS, bytes are for the device when they are decrypted
+		x.from = s.client
+	}
 	x.run()
 }
 

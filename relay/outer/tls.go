@@ -98,6 +98,10 @@ func (r *Relay) handshake(c *conn, client relay.Conn, cred *credential) (*tlsCon
 	if c.port.opening.Many {
 		config = configs[1]
 	}
+	client, err := relay.InPoller(client)
+	if err != nil {
+		return nil, peer{}, deny(manager.CauseOverloaded, err)
+	}
 	// The deadline bounds it, and a cut resets the connection: no context is needed.
 	_ = client.SetDeadline(begin.Add(r.cfg.HandshakeTimeout)) // fails only on a closed connection, as will the handshake
 	w := newWire(client, r.buffers)

@@ -29,7 +29,7 @@ func (p *Ports) newListening(ctx context.Context) (*listening, error) {
 			return listen(ctx, netip.AddrPortFrom(p.cfg.Address, port), p.cfg.Backlog)
 		},
 		serve: func(l *Listener, port uint16, o *opening) {
-			p.tasks.Go(func() { p.accept(ctx, l, func(c net.Conn) { p.deliver(c, port, o) }, nil) })
+			p.tasks.Go(func() { p.accept(ctx, l.Accept, func(c net.Conn) { p.deliver(c, port, o) }, nil) })
 		},
 	}
 	if b.max == 0 {
@@ -79,8 +79,8 @@ func (b *listening) drain(ctx context.Context, open map[uint16]*opening) error {
 	return finish(ctx, b.address, keys(open), listeners(open))
 }
 
-func listeners(open map[uint16]*opening) []*Listener {
-	out := make([]*Listener, 0, len(open))
+func listeners(open map[uint16]*opening) []controlled {
+	out := make([]controlled, 0, len(open))
 	for _, o := range open {
 		out = append(out, o.listener)
 	}
@@ -103,12 +103,12 @@ func (b *listening) stop(open map[uint16]*opening) error {
 	return nil
 }
 
-// accept takes clients from l until it is closed, and calls kicked when the
+// accept takes clients from a listener's Accept until that is closed, and calls kicked when the
 // listener's deadline passes, if somebody sets one. ctx says when not to wait for
 // descriptors any more.
-func (p *Ports) accept(ctx context.Context, l net.Listener, take func(net.Conn), kicked func()) {
+func (p *Ports) accept(ctx context.Context, next func() (net.Conn, error), take func(net.Conn), kicked func()) {
 	for {
-		c, err := l.Accept()
+		c, err := next()
 		switch {
 		case err == nil:
 			take(c)

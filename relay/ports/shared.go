@@ -29,7 +29,7 @@ func ListenShared(ctx context.Context, at netip.AddrPort) (*Listener, error) {
 // included, or when ctx ends, which is its error then. Somebody must go on calling
 // Accept meanwhile; it fails with net.ErrClosed when the listener has been closed.
 func (l *Listener) Drain(ctx context.Context) error {
-	ls := []*Listener{l}
+	ls := []controlled{l}
 	err := refuseNew(ls)
 	if err == nil {
 		err = finish(ctx, l.address.Addr(), map[uint16]bool{l.address.Port(): true}, ls)
@@ -39,6 +39,20 @@ func (l *Listener) Drain(ctx context.Context) error {
 		return fmt.Errorf("drain listener %s: %w", l.address, err)
 	}
 	return nil
+}
+
+// controlled is a socket, as a syscall.RawConn is one.
+type controlled interface {
+	Control(f func(fd uintptr)) error
+}
+
+// Control runs f on the socket.
+func (l *Listener) Control(f func(fd uintptr)) error {
+	raw, err := l.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return raw.Control(f)
 }
 
 // listenTCP opens a listener with the options of lc. "::" takes both families, as

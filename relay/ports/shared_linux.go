@@ -25,17 +25,9 @@ func defaultMaxOpen() int {
 }
 
 // control runs f on a socket and names the system call if it fails.
-func control(c syscall.Conn, call string, f func(fd int) error) error {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return err
-	}
-	return controlRaw(raw, call, f)
-}
-
-func controlRaw(raw syscall.RawConn, call string, f func(fd int) error) error {
+func control(c controlled, call string, f func(fd int) error) error {
 	var err error
-	if cerr := raw.Control(func(fd uintptr) { err = f(int(fd)) }); cerr != nil {
+	if cerr := c.Control(func(fd uintptr) { err = f(int(fd)) }); cerr != nil {
 		return cerr
 	}
 	return os.NewSyscallError(call, err)
@@ -44,7 +36,7 @@ func controlRaw(raw syscall.RawConn, call string, f func(fd int) error) error {
 // reusePort is a net.ListenConfig's Control. Package net itself sets SO_REUSEADDR:
 // without it connections that are ending would hold a port against its listener.
 func reusePort(_, _ string, c syscall.RawConn) error {
-	return controlRaw(c, "setsockopt", func(fd int) error {
+	return control(c, "setsockopt", func(fd int) error {
 		return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
 	})
 }
@@ -82,7 +74,7 @@ func preferNewest(l *Listener) error {
 // refuseSYN has l drop SYN silently: the client sends another one a second later,
 // which meets whoever listens then, or RST. Handshakes that have begun go on.
 // Connections inherit the filter, which does not touch them.
-func refuseSYN(l *Listener) error {
+func refuseSYN(l controlled) error {
 	const flags, syn, ack = 13, 0x02, 0x10 // of the TCP header (RFC 9293 section 3.1)
 	filter := []unix.SockFilter{
 		{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: flags},
@@ -99,7 +91,7 @@ func refuseSYN(l *Listener) error {
 
 // waiting returns how many connections wait to be accepted (tcp(7): TCP_INFO of a
 // listening socket has it in tcpi_unacked).
-func waiting(l *Listener) (n int, err error) {
+func waiting(l controlled) (n int, err error) {
 	err = control(l, "getsockopt", func(fd int) error {
 		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 		if err == nil {
@@ -131,7 +123,7 @@ const (
 const blindWait = 3 * time.Second
 
 // refuseNew has ls take no new connections. Those that are closed already are passed over.
-func refuseNew(ls []*Listener) error {
+func refuseNew(ls []controlled) error {
 	for _, l := range ls {
 		if err := refuseSYN(l); err != nil && !errors.Is(err, net.ErrClosed) {
 			return fmt.Errorf("refuse new connections: %w", err)
@@ -142,7 +134,7 @@ func refuseNew(ls []*Listener) error {
 
 // finish waits until the handshakes of now have ended and ls have nobody waiting.
 // Whoever calls has seen to it that no new ones come to ls.
-func finish(ctx context.Context, address netip.Addr, ports map[uint16]bool, ls []*Listener) error {
+func finish(ctx context.Context, address netip.Addr, ports map[uint16]bool, ls []controlled) error {
 	settle()
 	pause := pollMin
 	timer := time.NewTimer(pause)

@@ -19,10 +19,10 @@ func listen(ctx context.Context, at netip.AddrPort, _ int) (*Listener, error) {
 }
 
 // refuseNew does nothing: new connections come until the listener closes.
-func refuseNew([]*Listener) error { return nil }
+func refuseNew([]controlled) error { return nil }
 
 // finish cannot tell what the kernel has promised: connections that wait are lost.
-func finish(context.Context, netip.Addr, map[uint16]bool, []*Listener) error { return nil }
+func finish(context.Context, netip.Addr, map[uint16]bool, []controlled) error { return nil }
 
 func (p *Ports) newSteering(context.Context) (backend, error) {
 	return nil, &steeringError{errors.New("needs Linux")}

@@ -24,7 +24,7 @@ import (
 type steering struct {
 	p        *Ports
 	max      int
-	listener *Listener
+	listener *relay.Acceptor
 	objects  []interface{ Close() error } // freed in reverse order
 	ports    *ebpf.Map                    // 1 for every open port
 
@@ -47,7 +47,9 @@ func (p *Ports) newSteering(ctx context.Context) (_ backend, err error) {
 		return nil, err
 	}
 	socket := os.NewFile(uintptr(fd), "listener")
-	defer socket.Close() // the net.Listener has a duplicate
+	if b.listener, err = relay.NewAcceptor(socket); err != nil {
+		return nil, errors.Join(err, socket.Close())
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, b.stop(nil))
@@ -68,15 +70,6 @@ func (p *Ports) newSteering(ctx context.Context) (_ backend, err error) {
 	if err := b.bequeath(spec, fd); err != nil {
 		p.log.Debug("connections that wait are lost if this process crashes", "error", err)
 	}
-	l, err := net.FileListener(socket)
-	if err != nil {
-		return nil, err
-	}
-	t, ok := l.(*net.TCPListener)
-	if !ok {
-		return nil, errors.Join(fmt.Errorf("listener is a %T", l), l.Close())
-	}
-	b.listener = &Listener{TCPListener: t, address: netip.AddrPortFrom(p.cfg.Address, anchor)}
 	if err := sockets.Put(uint32(0), uint64(fd)); err != nil {
 		return nil, &steeringError{fmt.Errorf("store the listening socket: %w", err)}
 	}
@@ -295,7 +288,7 @@ func (b *steering) flush() error {
 func (b *steering) accept(ctx context.Context) {
 	var behind chan<- struct{} // closed when left more have been delivered
 	left := 0
-	b.p.accept(ctx, b.listener, func(c net.Conn) {
+	b.p.accept(ctx, b.listener.Accept, func(c net.Conn) {
 		b.deliver(c)
 		if left--; left == 0 && behind != nil {
 			close(behind)
@@ -335,7 +328,7 @@ func (b *steering) refuse(open map[uint16]*opening) error {
 }
 
 func (b *steering) drain(ctx context.Context, open map[uint16]*opening) error {
-	return finish(ctx, b.p.cfg.Address, keys(open), []*Listener{b.listener})
+	return finish(ctx, b.p.cfg.Address, keys(open), []controlled{b.listener})
 }
 
 func (b *steering) stop(map[uint16]*opening) error {
@@ -343,10 +336,7 @@ func (b *steering) stop(map[uint16]*opening) error {
 		return nil
 	}
 	b.stopped = true
-	var err error
-	if b.listener != nil {
-		err = b.listener.Close()
-	}
+	err := b.listener.Close()
 	for _, o := range slices.Backward(b.objects) {
 		err = errors.Join(err, o.Close())
 	}
