@@ -43,7 +43,7 @@ func NewAcceptor(f *os.File) (*Acceptor, error) {
 
 // Accept waits for a connection as a net.Listener does, and has its errors.
 func (a *Acceptor) Accept() (net.Conn, error) {
-	var c *fresh
+	var c *acceptedConn
 	var e syscall.Errno
 	err := a.raw.Read(func(fd uintptr) bool {
 		c, e = acceptNow(fd)
@@ -78,7 +78,7 @@ func (a *Acceptor) Close() error {
 	return a.file.Close()
 }
 
-func acceptNow(listener uintptr) (*fresh, syscall.Errno) {
+func acceptNow(listener uintptr) (*acceptedConn, syscall.Errno) {
 	var from, to unix.RawSockaddrInet6 // which have room for IPv4, too
 	for {
 		size := uint32(unsafe.Sizeof(from))
@@ -94,7 +94,7 @@ func acceptNow(listener uintptr) (*fresh, syscall.Errno) {
 			closeFD(int32(n))
 			return nil, e
 		}
-		return &fresh{fd: int32(n), local: addrPort(&to), remote: addrPort(&from)}, 0
+		return &acceptedConn{fd: int32(n), local: addrPort(&to), remote: addrPort(&from)}, 0
 	}
 }
 
@@ -115,8 +115,8 @@ func addrPort(sa *unix.RawSockaddrInet6) netip.AddrPort {
 	return netip.AddrPortFrom(a, port)
 }
 
-// fresh is a connection of an Acceptor. What needs Go's poller puts it there.
-type fresh struct {
+// acceptedConn is a connection of an Acceptor. What needs Go's poller puts it there.
+type acceptedConn struct {
 	local, remote netip.AddrPort
 
 	mu   sync.Mutex // guards the rest
@@ -126,13 +126,13 @@ type fresh struct {
 
 // InPoller returns c, or what stands for it from now on, as package net has it.
 func InPoller(c Conn) (Conn, error) {
-	if f, ok := c.(*fresh); ok {
+	if f, ok := c.(*acceptedConn); ok {
 		return f.inPoller()
 	}
 	return c, nil
 }
 
-func (c *fresh) inPoller() (*net.TCPConn, error) {
+func (c *acceptedConn) inPoller() (*net.TCPConn, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.conn != nil {
@@ -151,14 +151,14 @@ func (c *fresh) inPoller() (*net.TCPConn, error) {
 }
 
 // takeLocked takes the descriptor away from c; false: it has none.
-func (c *fresh) takeLocked() (*Socket, bool) {
+func (c *acceptedConn) takeLocked() (*Socket, bool) {
 	s := &Socket{fd: c.fd}
 	c.fd = noFD
 	return s, s.fd != noFD
 }
 
 // socket takes the connection away from c; false: it could not.
-func (c *fresh) socket() (*Socket, bool) {
+func (c *acceptedConn) socket() (*Socket, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.conn != nil {
@@ -167,7 +167,7 @@ func (c *fresh) socket() (*Socket, bool) {
 	return c.takeLocked()
 }
 
-func (c *fresh) Close() error {
+func (c *acceptedConn) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.conn != nil {
@@ -182,7 +182,7 @@ func (c *fresh) Close() error {
 }
 
 // abort is a close with a reset.
-func (c *fresh) abort() {
+func (c *acceptedConn) abort() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.conn != nil {
@@ -192,10 +192,10 @@ func (c *fresh) abort() {
 	}
 }
 
-func (c *fresh) LocalAddr() net.Addr  { return net.TCPAddrFromAddrPort(c.local) }
-func (c *fresh) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(c.remote) }
+func (c *acceptedConn) LocalAddr() net.Addr  { return net.TCPAddrFromAddrPort(c.local) }
+func (c *acceptedConn) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(c.remote) }
 
-func (c *fresh) Read(b []byte) (int, error) {
+func (c *acceptedConn) Read(b []byte) (int, error) {
 	t, err := c.inPoller()
 	if err != nil {
 		return 0, err
@@ -203,7 +203,7 @@ func (c *fresh) Read(b []byte) (int, error) {
 	return t.Read(b)
 }
 
-func (c *fresh) Write(b []byte) (int, error) {
+func (c *acceptedConn) Write(b []byte) (int, error) {
 	t, err := c.inPoller()
 	if err != nil {
 		return 0, err
@@ -212,7 +212,7 @@ func (c *fresh) Write(b []byte) (int, error) {
 }
 
 // then does something that needs the poller.
-func (c *fresh) then(do func(*net.TCPConn) error) error {
+func (c *acceptedConn) then(do func(*net.TCPConn) error) error {
 	t, err := c.inPoller()
 	if err != nil {
 		return err
@@ -220,16 +220,16 @@ func (c *fresh) then(do func(*net.TCPConn) error) error {
 	return do(t)
 }
 
-func (c *fresh) CloseWrite() error { return c.then((*net.TCPConn).CloseWrite) }
+func (c *acceptedConn) CloseWrite() error { return c.then((*net.TCPConn).CloseWrite) }
 
-func (c *fresh) SetDeadline(at time.Time) error {
+func (c *acceptedConn) SetDeadline(at time.Time) error {
 	return c.then(func(t *net.TCPConn) error { return t.SetDeadline(at) })
 }
 
-func (c *fresh) SetReadDeadline(at time.Time) error {
+func (c *acceptedConn) SetReadDeadline(at time.Time) error {
 	return c.then(func(t *net.TCPConn) error { return t.SetReadDeadline(at) })
 }
 
-func (c *fresh) SetWriteDeadline(at time.Time) error {
+func (c *acceptedConn) SetWriteDeadline(at time.Time) error {
 	return c.then(func(t *net.TCPConn) error { return t.SetWriteDeadline(at) })
 }

@@ -17,9 +17,6 @@ import (
 func acceptor(t testing.TB, at string) (*Acceptor, string) {
 	t.Helper()
 	l, err := net.Listen("tcp", at)
-	if errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAFNOSUPPORT) {
-		t.Skip("no IPv6 here:", err)
-	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,20 +34,12 @@ func acceptor(t testing.TB, at string) (*Acceptor, string) {
 }
 
 // newcomer returns a connection of an Acceptor, and the client's end.
-func newcomer(t testing.TB) (c *fresh, client *net.TCPConn) {
+func newcomer(t testing.TB) (c *acceptedConn, client *net.TCPConn) {
 	t.Helper()
 	a, at := acceptor(t, "127.0.0.1:0")
-	dialed, err := net.Dial("tcp", at)
-	if err != nil {
-		t.Fatal(err)
-	}
-	accepted, err := a.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { dialed.Close(); accepted.Close() })
-	_ = dialed.SetDeadline(time.Now().Add(10 * time.Second)) // a test that hangs says where
-	return accepted.(*fresh), dialed.(*net.TCPConn)
+	accepted, client := pairBy(t, at, a.Accept)
+	_ = client.SetDeadline(time.Now().Add(10 * time.Second)) // a test that hangs says where
+	return accepted.(*acceptedConn), client
 }
 
 // An Acceptor's connection is one of package net's to whoever uses it so.
@@ -103,12 +92,12 @@ func TestAcceptorConnection(t *testing.T) {
 // descriptor is closed once.
 func TestAcceptorConnectionEnds(t *testing.T) {
 	for name, end := range map[string]struct {
-		do    func(t *testing.T, c *fresh)
+		do    func(t *testing.T, c *acceptedConn)
 		reset bool
 	}{
-		"close": {do: func(_ *testing.T, c *fresh) { c.Close() }},
-		"abort": {do: func(_ *testing.T, c *fresh) { Abort(c) }, reset: true},
-		"socket": {do: func(t *testing.T, c *fresh) {
+		"close": {do: func(_ *testing.T, c *acceptedConn) { c.Close() }},
+		"abort": {do: func(_ *testing.T, c *acceptedConn) { Abort(c) }, reset: true},
+		"socket": {do: func(t *testing.T, c *acceptedConn) {
 			s, ok := NewSocket(c)
 			if !ok {
 				t.Fatal("no socket")
@@ -230,17 +219,8 @@ func TestAcceptorAddresses(t *testing.T) {
 		t.Run(x.listen, func(t *testing.T) {
 			a, at := acceptor(t, x.listen)
 			port := netip.MustParseAddrPort(at).Port()
-			client, err := net.Dial("tcp", netip.AddrPortFrom(netip.MustParseAddr(x.dial), port).String())
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer client.Close()
-			c, err := a.Accept()
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer c.Close()
-			if f := c.(*fresh); f.local != netip.AddrPortFrom(netip.MustParseAddr(x.want), port) || f.remote.Addr().String() != x.want || f.remote.String() != client.LocalAddr().String() {
+			c, client := pairBy(t, netip.AddrPortFrom(netip.MustParseAddr(x.dial), port).String(), a.Accept)
+			if f := c.(*acceptedConn); f.local != netip.AddrPortFrom(netip.MustParseAddr(x.want), port) || f.remote.Addr().String() != x.want || f.remote.String() != client.LocalAddr().String() {
 				t.Errorf("from %s to %s", f.remote, f.local)
 			}
 		})

@@ -81,16 +81,23 @@ func tcpPair(t testing.TB) (near, far *net.TCPConn) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	dialed, err := net.Dial("tcp", l.Addr().String())
+	accepted, far := pairBy(t, l.Addr().String(), l.Accept)
+	return accepted.(*net.TCPConn), far
+}
+
+// pairBy returns the two ends of a connection to the address of a listener.
+func pairBy(t testing.TB, at string, accept func() (net.Conn, error)) (accepted net.Conn, dialed *net.TCPConn) {
+	t.Helper()
+	far, err := net.Dial("tcp", at)
 	if err != nil {
 		t.Fatal(err)
 	}
-	accepted, err := l.Accept()
-	if err != nil {
+	t.Cleanup(func() { far.Close() })
+	if accepted, err = accept(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { dialed.Close(); accepted.Close() })
-	return accepted.(*net.TCPConn), dialed.(*net.TCPConn)
+	t.Cleanup(func() { accepted.Close() })
+	return accepted, far.(*net.TCPConn)
 }
 
 // bench is a client and a device with a relay between them.

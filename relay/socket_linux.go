@@ -20,7 +20,7 @@ type Socket struct {
 // it could not, and nothing has changed.
 func NewSocket(c net.Conn) (*Socket, bool) {
 	switch c := c.(type) {
-	case *fresh:
+	case *acceptedConn:
 		return c.socket()
 	case *net.TCPConn:
 		if fd, ok := duplicate(c); ok {
@@ -35,7 +35,7 @@ func NewSocket(c net.Conn) (*Socket, bool) {
 // not one of a userspace stack.
 func OfKernel(c net.Conn) bool {
 	switch c.(type) {
-	case *fresh, *net.TCPConn:
+	case *acceptedConn, *net.TCPConn:
 		return true
 	}
 	return false

@@ -15,9 +15,9 @@ import (
 // The calls below never block: their descriptors do not, or their flags say so. They
 // are made without telling the Go scheduler. It would take a splice of a megabyte for
 // a blocked call and give the processor to another thread, and the loop would have to
-// queue for it again. One call that it is told of also wakes its monitor for
-// milliseconds: one for each connection cost 2 % of two processors. They return an errno, 0 for none, because an error value is an
-// allocation.
+// queue for it again. A call that it is told of also wakes its monitor thread, which then
+// polls for milliseconds: one such call for each connection cost 2 % of two processors.
+// They return an errno, 0 for none, because an error value is an allocation.
 
 const (
 	// bufferedMax is the size of a loop's buffer: what one recv takes at most.

@@ -93,7 +93,7 @@ func peekHead(c *net.TCPConn) ([]byte, error) {
 // for the next who reads.
 func Arrived(c net.Conn, limit int) (b []byte) {
 	switch c := c.(type) {
-	case *fresh:
+	case *acceptedConn:
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if c.conn != nil {

@@ -103,9 +103,9 @@ func (b *listening) stop(open map[uint16]*opening) error {
 	return nil
 }
 
-// accept takes clients from a listener's Accept until that is closed, and calls kicked when the
-// listener's deadline passes, if somebody sets one. ctx says when not to wait for
-// descriptors any more.
+// accept takes clients by next, the Accept of a listener, until that is closed, and calls
+// kicked when the listener's deadline passes, if somebody sets one. ctx says when not to
+// wait for descriptors any more.
 func (p *Ports) accept(ctx context.Context, next func() (net.Conn, error), take func(net.Conn), kicked func()) {
 	for {
 		c, err := next()
