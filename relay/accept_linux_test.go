@@ -16,21 +16,13 @@ import (
 // acceptor returns an Acceptor that listens.
 func acceptor(t testing.TB, at string) (*Acceptor, string) {
 	t.Helper()
-	l, err := net.Listen("tcp", at)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	f, err := l.(*net.TCPListener).File()
-	if err != nil {
-		t.Fatal(err)
-	}
+	f, address := listening(t, at)
 	a, err := NewAcceptor(f)
 	if err != nil {
 		t.Fatal(errors.Join(err, f.Close()))
 	}
 	t.Cleanup(func() { a.Close() })
-	return a, l.Addr().String()
+	return a, address
 }
 
 // newcomer returns a connection of an Acceptor, and the client's end.

@@ -119,15 +119,7 @@ func startProcess(t testing.TB, way, to string) (at string, pid int, collect fun
 func startHAProxy(t testing.TB, to string) (at string, pid int) {
 	t.Helper()
 	program := testenv.Program(t, "programs", "haproxy")
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	f, err := l.(*net.TCPListener).File()
-	if err != nil {
-		t.Fatal(err)
-	}
+	f, at := listening(t, "127.0.0.1:0")
 	defer f.Close()
 	config := filepath.Join(t.TempDir(), "haproxy.cfg")
 	text := `global
@@ -152,7 +144,7 @@ listen relay
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	return l.Addr().String(), cmd.Process.Pid
+	return at, cmd.Process.Pid
 }
 
 // device listens and serves each connection.

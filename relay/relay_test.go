@@ -85,6 +85,20 @@ func tcpPair(t testing.TB) (near, far *net.TCPConn) {
 	return accepted.(*net.TCPConn), far
 }
 
+// listening returns a socket that listens, and its address.
+func listening(t testing.TB, at string) (f *os.File, address string) {
+	t.Helper()
+	l, err := net.Listen("tcp", at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if f, err = l.(*net.TCPListener).File(); err != nil {
+		t.Fatal(err)
+	}
+	return f, l.Addr().String()
+}
+
 // pairBy returns the two ends of a connection to the address of a listener.
 func pairBy(t testing.TB, at string, accept func() (net.Conn, error)) (accepted net.Conn, dialed *net.TCPConn) {
 	t.Helper()
